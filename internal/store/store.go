@@ -1,0 +1,156 @@
+// Package store is the only place with SQL. It keeps the control database
+// (devices, certificates, declarations, ownerships, the ledger) and the
+// telemetry files, one SQLite file per keep-class and epoch, and gives each
+// capability exactly the Tx interface that the capability declares.
+//
+// What a capability needs from storage is written in one file here named after
+// it (identity.go, ledger.go, …), and its behaviour is tested once, for every
+// engine, in storetest.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+	_ "modernc.org/sqlite" // the embedded engine, pure Go
+)
+
+// Options says where a store lives.
+type Options struct {
+	Dir string // the data folder; made with mode 0700 when it is missing
+}
+
+// Store is an open data folder. One process at a time holds it.
+type Store struct {
+	dir  string
+	lock *os.File
+	w    *sql.DB // one connection: all writers queue here
+	r    *sql.DB // readers, on WAL snapshots
+}
+
+// ErrInUse says that another process holds the data folder.
+var ErrInUse = errors.New("data folder is in use by another process")
+
+// Open opens the data folder, makes what is missing and brings the control
+// database to the newest schema. It fails with ErrInUse when another process
+// holds the folder.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if err := os.MkdirAll(filepath.Join(o.Dir, "telemetry"), 0o700); err != nil {
+		return nil, fmt.Errorf("make data folder: %w", err)
+	}
+	lock, err := lockFolder(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{dir: o.Dir, lock: lock}
+	if err := s.open(ctx); err != nil {
+		_ = s.Close() // the open error is the one to report
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context) error {
+	path := filepath.Join(s.dir, "control.db")
+	var err error
+	if s.w, err = openSQLite(path, "_txlock=immediate"); err != nil {
+		return err
+	}
+	s.w.SetMaxOpenConns(1)
+	if err := migrate(ctx, s.w); err != nil {
+		return err
+	}
+	if s.r, err = openSQLite(path, "_pragma=query_only(1)"); err != nil {
+		return err
+	}
+	s.r.SetMaxOpenConns(8)
+	return nil
+}
+
+// openSQLite opens a database file with the settings that every file of ours
+// has: durable commits, deleted bytes overwritten (measured: without
+// secure_delete a deleted key stays in the file), references enforced.
+func openSQLite(path, extra string) (*sql.DB, error) {
+	dsn := "file:" + path + "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
+		"&_pragma=secure_delete(ON)&_pragma=foreign_keys(ON)&_pragma=busy_timeout(10000)"
+	if extra != "" {
+		dsn += "&" + extra
+	}
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", filepath.Base(path), err)
+	}
+	if err := db.Ping(); err != nil {
+		_ = db.Close() // the ping error is the one to report
+		return nil, fmt.Errorf("open %s: %w", filepath.Base(path), err)
+	}
+	return db, nil
+}
+
+func lockFolder(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock of data folder: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close() // nothing was written
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s: %w", dir, ErrInUse)
+		}
+		return nil, fmt.Errorf("lock data folder: %w", err)
+	}
+	return f, nil
+}
+
+// Dir is the data folder.
+func (s *Store) Dir() string { return s.dir }
+
+// Close closes the databases and gives up the folder.
+func (s *Store) Close() error {
+	var errs []error
+	for _, db := range []*sql.DB{s.r, s.w} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Tx is one transaction on the control database. It has the methods of every
+// capability's Tx interface.
+type Tx struct{ tx *sql.Tx }
+
+// Update runs fn in a transaction that can write, and commits if fn returns
+// nil. Writers run one after another; the commit is on disk when Update
+// returns nil.
+func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
+	return inTx(ctx, s.w, fn)
+}
+
+// View runs fn on a snapshot. Writes fail.
+func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
+	return inTx(ctx, s.r, fn)
+}
+
+func inTx(ctx context.Context, db *sql.DB, fn func(*Tx) error) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // a no-op after Commit
+	if err := fn(&Tx{tx: tx}); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
