@@ -1,0 +1,220 @@
+package server
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/hawser-iot/hawser/internal/core"
+)
+
+// The comments of Config are its manual: `hawser config describe` and
+// docs/config.md are made from this very file.
+//
+//go:embed config.go
+var configSource string
+
+// maxConfigBytes bounds the configuration file.
+const maxConfigBytes = 64 << 10
+
+// Config is the file config.yaml in the home folder. Every key has a safe
+// default: an empty file, or none, starts a server without people, without
+// cleartext and without any door but those for devices, enrolment,
+// checkpoints and health. Paths that are not absolute count from the home
+// folder. Secrets are paths of files, never values.
+type Config struct {
+	// Data is the folder of everything that may be backed up and shown to a
+	// thief: databases, sealed readings, journal. Default: data. Example: /var/lib/hawser/data
+	Data string `yaml:"data"`
+	// CA is the folder of the working certificate authority: the certificates,
+	// and the keys of the two intermediates. Default: keys/ca. Example: /etc/hawser/ca
+	CA string `yaml:"ca"`
+	// Roots is the folder of the root keys under which the keyring is wrapped.
+	// It belongs on another medium than Data, and in no backup. Default: keys/roots. Example: /mnt/roots
+	Roots string `yaml:"roots"`
+	// Keyring lists the files that each hold a whole copy of the keyring; at
+	// least two. No backup may hold one. Default: [keys/keyring-a/keyring, keys/keyring-b/keyring]. Example: [/etc/hawser/keyring, /mnt/second/keyring]
+	Keyring []string `yaml:"keyring"`
+	// LedgerKey is the file of the key that signs the ledger's checkpoints.
+	// Default: keys/ledger.key. Example: /etc/hawser/ledger.key
+	LedgerKey string `yaml:"ledger_key"`
+	// Checkpoint is the file, outside Data, where the last signed checkpoint of
+	// the ledger is kept; a server refuses to sign what contradicts it. Default: keys/checkpoint. Example: /mnt/second/checkpoint
+	Checkpoint string `yaml:"checkpoint"`
+	// Devices is the address of the MQTT door, mutual TLS only. Default: :8883. Example: 192.0.2.10:8883
+	Devices string `yaml:"devices"`
+	// HTTPS is the address of the HTTPS door: enrolment (EST), the ledger's
+	// checkpoint, health. Default: :8443. Example: 192.0.2.10:8443
+	HTTPS string `yaml:"https"`
+	// Names are the host names and addresses in the server's certificate:
+	// what devices dial. Default: [localhost, 127.0.0.1, "::1"]. Example: [iot.northwind.example]
+	Names []string `yaml:"names"`
+	// Socket is the local socket through which the command line talks to the
+	// running server; the operating system says who is asking. Default: data/hawser.sock. Example: /run/hawser/hawser.sock
+	Socket string `yaml:"socket"`
+	// JournalMaxBytes is how much the journal may hold, in bytes, before the
+	// server stops acknowledging. Default: 8589934592. Example: 1073741824
+	JournalMaxBytes int64 `yaml:"journal_max_bytes"`
+	// HandshakeTimeout is how long a TLS handshake and the CONNECT after it may
+	// take. Default: 10s. Example: 20s
+	HandshakeTimeout Duration `yaml:"handshake_timeout"`
+	// MaxConnections bounds the devices connected at once; 0 is what the
+	// operating system's limit of open files leaves. Default: 0. Example: 100000
+	MaxConnections int `yaml:"max_connections"`
+	// Log is the form of the log on standard error: text or json. Default: text. Example: json
+	Log string `yaml:"log"`
+
+	home string
+}
+
+// Duration is a time.Duration written as in "10s" or "2h".
+type Duration time.Duration
+
+// UnmarshalYAML reads the text form.
+func (d *Duration) UnmarshalYAML(b []byte) error {
+	v, err := time.ParseDuration(strings.Trim(strings.TrimSpace(string(b)), `"'`))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration; write it as in 10s or 2h", strings.TrimSpace(string(b)))
+	}
+	*d = Duration(v)
+	return nil
+}
+
+func defaults(home string) Config {
+	return Config{
+		Data: "data", CA: "keys/ca", Roots: "keys/roots",
+		Keyring:   []string{"keys/keyring-a/keyring", "keys/keyring-b/keyring"},
+		LedgerKey: "keys/ledger.key", Checkpoint: "keys/checkpoint",
+		Devices: ":8883", HTTPS: ":8443", Names: []string{"localhost", "127.0.0.1", "::1"},
+		Socket: "data/hawser.sock", JournalMaxBytes: 8 << 30,
+		HandshakeTimeout: Duration(10 * time.Second), Log: "text", home: home,
+	}
+}
+
+// LoadConfig reads config.yaml in the home folder, or the defaults where there
+// is none, and checks it. `hawser config check` and `hawser serve` run this
+// same code. Every fault names line and key.
+func LoadConfig(home string) (*Config, error) {
+	abs, err := filepath.Abs(home)
+	if err != nil {
+		return nil, fmt.Errorf("find home folder %s: %w", home, err)
+	}
+	name := filepath.Join(abs, "config.yaml")
+	src, err := readBounded(name, maxConfigBytes)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return ParseConfig(abs, src)
+}
+
+func readBounded(name string, limit int64) ([]byte, error) {
+	st, err := os.Stat(name)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	if st.Size() > limit {
+		return nil, core.E(core.TooLarge, "config-size", fmt.Sprintf("%s has %d bytes", name, st.Size()),
+			fmt.Sprintf("a configuration has at most %d bytes", limit))
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return b, nil
+}
+
+// ParseConfig reads a configuration over the defaults for a home folder.
+func ParseConfig(home string, src []byte) (*Config, error) {
+	c := defaults(home)
+	if len(strings.TrimSpace(string(src))) > 0 {
+		if err := yaml.UnmarshalWithOptions(src, &c, yaml.Strict(), yaml.DisallowUnknownField()); err != nil {
+			return nil, core.E(core.Invalid, "config-syntax", "config.yaml: "+yaml.FormatError(err, false, true),
+				"`hawser config describe` lists every key with an example")
+		}
+	}
+	c.home = home
+	for _, p := range []*string{&c.Data, &c.CA, &c.Roots, &c.LedgerKey, &c.Checkpoint, &c.Socket} {
+		*p = c.at(*p)
+	}
+	for i := range c.Keyring {
+		c.Keyring[i] = c.at(c.Keyring[i])
+	}
+	return &c, c.check()
+}
+
+func (c *Config) at(p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(c.home, p)
+}
+
+// Home is the folder that relative paths count from.
+func (c *Config) Home() string { return c.home }
+
+func (c *Config) check() error {
+	bad := func(key, what, hint string) error {
+		return core.E(core.Invalid, "config-"+key, "config.yaml: "+key+": "+what, hint)
+	}
+	for key, v := range map[string]string{
+		"data": c.Data, "ca": c.CA, "roots": c.Roots, "ledger_key": c.LedgerKey,
+		"checkpoint": c.Checkpoint, "socket": c.Socket,
+	} {
+		if v == "" {
+			return bad(key, "is empty", "name a path, or leave the key out for its default")
+		}
+	}
+	if len(c.Keyring) < 2 {
+		return bad("keyring", fmt.Sprintf("%d copies", len(c.Keyring)), "list at least two files, best on two media: one disk's end must not erase everybody")
+	}
+	seen := map[string]bool{}
+	for _, k := range c.Keyring {
+		if k == "" || seen[k] {
+			return bad("keyring", "a copy is empty or named twice", "list two different files")
+		}
+		seen[k] = true
+		if within(c.Data, k) {
+			return bad("keyring", k+" lies inside data", "keep the keyring outside data: a backup of data must not open anything")
+		}
+	}
+	for key, p := range map[string]string{"roots": c.Roots, "checkpoint": c.Checkpoint, "ca": c.CA, "ledger_key": c.LedgerKey} {
+		if within(c.Data, p) {
+			return bad(key, p+" lies inside data", "keep it outside data: a backup of data must neither open nor sign anything")
+		}
+	}
+	for key, a := range map[string]string{"devices": c.Devices, "https": c.HTTPS} {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			return bad(key, fmt.Sprintf("%q is no address", a), "write host:port, or :port for every address of this machine")
+		}
+	}
+	if len(c.Names) == 0 {
+		return bad("names", "is empty", "name at least the host that devices dial")
+	}
+	if c.JournalMaxBytes < 16<<20 {
+		return bad("journal_max_bytes", fmt.Sprintf("%d bytes", c.JournalMaxBytes), "give the journal at least 16777216 bytes (16 MiB)")
+	}
+	if d := time.Duration(c.HandshakeTimeout); d < time.Second || d > 5*time.Minute {
+		return bad("handshake_timeout", d.String(), "choose between 1s and 5m")
+	}
+	if c.MaxConnections < 0 {
+		return bad("max_connections", "is negative", "0 takes what the operating system allows")
+	}
+	if c.Log != "text" && c.Log != "json" {
+		return bad("log", fmt.Sprintf("%q", c.Log), "choose text or json")
+	}
+	return nil
+}
+
+// within reports whether path lies in dir or is dir.
+func within(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}
