@@ -60,7 +60,7 @@ func ConfigReference() (string, error) {
 	b.WriteString("An unknown key is an error. Paths that are not absolute count from the home folder. ")
 	b.WriteString("`hawser config check` reads it with the very code that `hawser serve` runs.\n")
 	for _, k := range keys {
-		fmt.Fprintf(&b, "\n## `%s`\n\nThe key %s\n\n- Default: `%s`\n- Example: `%s: %s`\n", k.Name, k.Meaning, k.Default, k.Name, k.Example)
+		fmt.Fprintf(&b, "\n## %s\n\n`%s` %s\n\n- Default: `%s`\n- Example: `%s: %s`\n", k.Name, k.Name, k.Meaning, k.Default, k.Name, k.Example)
 	}
 	return b.String(), nil
 }
