@@ -1,0 +1,233 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hawser-iot/hawser/internal/core"
+)
+
+const (
+	roomEvery    = 250 * time.Millisecond // how often the disk's free space is looked at
+	troubleEvery = 250 * time.Millisecond // how often trouble is looked at again
+	restartEvery = 5 * time.Second        // at most, between two starts of a failed store
+)
+
+// commitLoop is the one goroutine that writes. It commits what has gathered
+// while the commit before was running, without waiting for more.
+func (j *Journal) commitLoop() {
+	defer close(j.stopped)
+	defer func() {
+		var e *engine
+		j.change(func() { e, j.engine = j.engine, nil })
+		if e != nil {
+			e.stop()
+		}
+	}()
+	var checked time.Time
+	for {
+		b := j.queue.take()
+		if b == nil {
+			select {
+			case <-j.queue.wake:
+				continue
+			case <-j.closing: // nothing more comes in; what came in before goes out
+				if b = j.queue.take(); b == nil {
+					return
+				}
+			}
+		}
+		var err error
+		if now := j.opt.Now(); now.Sub(checked) >= roomEvery || now.Before(checked) {
+			checked = now
+			err = j.room(0)
+		}
+		if err == nil {
+			err = j.commit(b)
+		}
+		if err == nil {
+			b.tell(nil)
+			j.queue.done(b)
+			continue
+		}
+		j.fail(b, err)
+		checked = time.Time{}
+		if !j.heal(err) {
+			return
+		}
+	}
+}
+
+// commit writes one batch to disk.
+func (j *Journal) commit(b *batch) error {
+	finishBatch(b.buf, b.records)
+	e, _ := j.current()
+	ctx, cancel := context.WithTimeout(context.Background(), j.opt.CommitTimeout)
+	defer cancel()
+	seq, err := e.publish(ctx, b.buf)
+	if err != nil {
+		return err
+	}
+	j.change(func() { j.durable = seq })
+	return nil
+}
+
+// fail tells b and all that waits behind it that they are not acknowledged,
+// and lets nothing in until the trouble is over: what a device sent later
+// must not be stored before what it has to send again.
+func (j *Journal) fail(b *batch, err error) {
+	why := j.classify(err)
+	j.opt.Log.Error("journal stops acknowledging", slog.String("reason", core.ReasonOf(why)), slog.Any("err", err))
+	j.queue.refuse(why)
+	j.change(func() { j.trouble = why })
+	for ; b != nil; b = j.queue.take() {
+		b.tell(why)
+		j.queue.done(b)
+	}
+}
+
+// classify makes of an error of the store what the gateway and doctor see.
+func (j *Journal) classify(err error) error {
+	switch {
+	case errors.Is(err, ErrDisk):
+		return ErrDisk
+	case isFull(err):
+		return ErrFull
+	case errors.Is(err, syscall.ENOSPC), strings.Contains(err.Error(), "no space left"), j.room(0) != nil:
+		return ErrDisk
+	}
+	return &core.Error{
+		Kind: core.Unavail, Reason: "journal-write", Message: "the journal cannot be written",
+		Hint: "look at the disk of the data folder; the log has the cause", Err: err,
+	}
+}
+
+// isFull reports whether JetStream refused a message because of MaxBytes. It
+// was then not stored, and the store is well.
+func isFull(err error) bool {
+	a, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && a.ErrorCode == 10077 && strings.Contains(a.Description, "maximum bytes exceeded")
+}
+
+// room says ErrDisk while the file system has less than MinFreeBytes + more.
+func (j *Journal) room(more int64) error {
+	if j.opt.MinFreeBytes < 0 && more == 0 {
+		return nil
+	}
+	free, err := freeBytes(j.opt.Dir)
+	if err != nil {
+		return fmt.Errorf("ask for the free space of the journal's disk: %w", err)
+	}
+	if free < max(j.opt.MinFreeBytes, 0)+more {
+		return ErrDisk
+	}
+	return nil
+}
+
+// heal returns true when the journal takes records again, false when it is
+// being closed.
+func (j *Journal) heal(err error) bool {
+	var well bool
+	switch {
+	case errors.Is(err, ErrDisk): // nothing was tried: the store is well
+		well = j.until(func() bool { return j.room(2*maxBatchBytes) == nil })
+	case isFull(err):
+		well = j.until(j.hasSpace)
+	default:
+		well = j.restart()
+	}
+	if !well {
+		return false
+	}
+	j.change(func() { j.trouble = nil })
+	j.queue.refuse(nil)
+	j.opt.Log.Info("journal acknowledges again")
+	return true
+}
+
+// until asks again and again, at once after a Trim.
+func (j *Journal) until(ok func() bool) bool {
+	t := time.NewTicker(troubleEvery)
+	defer t.Stop()
+	for !ok() {
+		select {
+		case <-t.C:
+		case <-j.kick:
+		case <-j.closing:
+			return false
+		}
+	}
+	return true
+}
+
+// hasSpace reports whether the stream is far enough below its limit again.
+func (j *Journal) hasSpace() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), j.opt.CommitTimeout)
+	defer cancel()
+	if !j.refresh(ctx) {
+		return false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.held.Bytes+min(2*maxBatchBytes, j.opt.MaxBytes/4) <= j.opt.MaxBytes
+}
+
+// restart replaces the engine: JetStream keeps refusing after a write error.
+// The new one has to prove itself with a write before anything is let in.
+func (j *Journal) restart() bool {
+	var old *engine
+	j.change(func() { old, j.engine = j.engine, nil })
+	if old != nil {
+		old.stop()
+	}
+	for wait := troubleEvery; ; wait = min(2*wait, restartEvery) {
+		if !j.until(func() bool { return j.room(2*maxBatchBytes) == nil }) {
+			return false
+		}
+		e, err := j.startProven()
+		if err == nil {
+			return true
+		}
+		if e != nil {
+			e.stop()
+		}
+		j.opt.Log.Error("journal store does not come back", slog.Any("err", err))
+		select {
+		case <-time.After(wait):
+		case <-j.closing:
+			return false
+		}
+	}
+}
+
+// startProven starts an engine and writes an empty batch with it. On failure
+// it returns the engine, if there is one, to be stopped.
+func (j *Journal) startProven() (*engine, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	e, err := startEngine(ctx, j.opt)
+	if err != nil {
+		return nil, err
+	}
+	if e.incarnation != j.incarnation {
+		return e, errors.New("the journal on disk is another one; stop the server and look at the data folder")
+	}
+	probe := startBatch(nil)
+	finishBatch(probe, 0)
+	seq, err := e.publish(ctx, probe)
+	if isFull(err) { // it reads and is not damaged; the limit is its own trouble
+		seq, err = e.last, nil
+	}
+	if err != nil {
+		return e, err
+	}
+	j.change(func() { j.engine, j.durable = e, seq })
+	return e, nil
+}

@@ -1,0 +1,253 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hawser-iot/hawser/internal/core"
+)
+
+// Options say where the journal lies and how far it may grow.
+type Options struct {
+	// Dir holds the journal and nothing else. It is made if missing.
+	Dir string
+	// MaxBytes is how much unread data the journal holds before it stops
+	// acknowledging. At least 4 MiB; 0 means 4 GiB.
+	MaxBytes int64
+	// MinFreeBytes stops acknowledgements while the file system of Dir has
+	// less room than this left, so that readers can still write down what
+	// lets the journal be trimmed. 0 means 64 MiB; negative switches it off.
+	MinFreeBytes int64
+	// QueueBytes and QueueRecords bound what waits in memory for its commit;
+	// 0 means 16 MiB and 65,536 records.
+	QueueBytes, QueueRecords int
+	// CommitTimeout is when a commit counts as failed; 0 means 10 s. The
+	// outcome is then unknown, so its records are not acknowledged.
+	CommitTimeout time.Duration
+	Log           *slog.Logger     // nil: nowhere
+	Now           func() time.Time // required
+}
+
+// Completion hears of the fate of a submitted record.
+type Completion interface {
+	// Done is called exactly once for each record that Submit took, in the
+	// order of Submit, from the journal's own goroutine: it must not block
+	// nor call back into the journal. A nil error means "on disk". Otherwise
+	// the outcome is unknown: never acknowledge, the record may or may not
+	// be read later.
+	Done(token uint64, err error)
+}
+
+// State is how the journal is now.
+type State struct {
+	First, Last     uint64 // sequences of the batches it holds; Last < First when it holds none
+	Bytes, MaxBytes int64
+	Queued          int   // records waiting for their commit
+	Trouble         error // why it does not acknowledge at present; nil when well
+}
+
+// The reasons for which nothing is acknowledged. All are core.Unavail: they
+// pass by themselves once there is room again.
+var (
+	// ErrFull says that the journal has reached MaxBytes.
+	ErrFull error = core.E(core.Unavail, "journal-full", "the journal is full", "a reader is behind: see the projector in `hawser doctor`")
+	// ErrBusy says that too much waits in memory for its commit. It is an ErrFull.
+	ErrBusy error = &core.Error{Kind: core.Unavail, Reason: "journal-busy", Message: "the journal cannot keep up", Hint: "the disk is slow or the load too high", Err: ErrFull}
+	// ErrDisk says that the disk below the journal is full or nearly so.
+	ErrDisk error = core.E(core.Unavail, "disk-full", "the disk of the journal is full", "make room on the file system of the data folder")
+	// ErrClosed says that the journal was closed.
+	ErrClosed error = core.E(core.Unavail, "journal-closed", "the journal is closed", "")
+)
+
+// Journal is the open journal. Its methods may be called from any goroutine.
+type Journal struct {
+	opt         Options
+	incarnation string
+
+	queue queue // what waits for its commit
+
+	mu      sync.Mutex    // guards what follows; never held over I/O
+	engine  *engine       // nil while it is being replaced
+	changed chan struct{} // closed at the next change; nil while nobody waits
+	durable uint64        // last sequence known to be on disk
+	trouble error
+	held    State // last known first, last, bytes
+
+	kick    chan struct{} // trimmed: look whether there is room again
+	closing chan struct{} // closed by Close
+	stopped chan struct{} // closed when the committer has ended
+	endOnce sync.Once
+}
+
+// Open opens the journal in opt.Dir, or makes it. After an unclean stop it
+// first reads back what is on disk, which takes a while for a large journal.
+func Open(ctx context.Context, opt Options) (*Journal, error) {
+	if opt.Dir == "" || opt.Now == nil {
+		return nil, fmt.Errorf("journal: Dir and Now are required")
+	}
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&opt.QueueBytes, 16<<20)
+	def(&opt.QueueRecords, 1<<16)
+	if opt.MaxBytes == 0 {
+		opt.MaxBytes = 4 << 30
+	}
+	if opt.MinFreeBytes == 0 {
+		opt.MinFreeBytes = 64 << 20
+	}
+	if opt.CommitTimeout == 0 {
+		opt.CommitTimeout = 10 * time.Second
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.MaxBytes < 4<<20 || opt.QueueBytes < maxBatchBytes || opt.QueueRecords < 1 {
+		return nil, core.E(core.Invalid, "journal-limits", "the journal's limits are too small",
+			"max_bytes is at least 4 MiB, the queue at least one batch of 900 KiB")
+	}
+	if err := os.MkdirAll(opt.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the journal's folder: %w", err)
+	}
+	e, err := startEngine(ctx, opt)
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{
+		opt: opt, incarnation: e.incarnation, engine: e, durable: e.last,
+		kick:    make(chan struct{}, 1),
+		closing: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	j.queue.init(opt.QueueBytes, opt.QueueRecords)
+	j.held = State{First: e.stream.CachedInfo().State.FirstSeq, Last: e.last, Bytes: int64(e.stream.CachedInfo().State.Bytes), MaxBytes: opt.MaxBytes}
+	go j.commitLoop()
+	return j, nil
+}
+
+// Incarnation is the random name of this journal's numbering: sequences of
+// one incarnation never repeat; a journal made anew has another one.
+func (j *Journal) Incarnation() string { return j.incarnation }
+
+// Submit hands over one record of at most 900 KB and returns at once. The
+// bytes are copied. If it returns nil, c.Done(token, …) is called once, unless
+// c is nil; it may run before Submit has returned. If Submit returns an error
+// (ErrFull, ErrBusy, ErrDisk, …), nothing was taken and nothing is called.
+func (j *Journal) Submit(rec []byte, c Completion, token uint64) error {
+	return j.queue.put(rec, c, token)
+}
+
+// State says how the journal is: what it holds and whether it acknowledges.
+func (j *Journal) State() State {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	j.refresh(ctx) // on failure the last known figures stand
+	j.mu.Lock()
+	s := j.held
+	s.Trouble = j.trouble
+	j.mu.Unlock()
+	s.Queued = j.queue.len()
+	return s
+}
+
+// refresh reads the stream's figures into j.held.
+func (j *Journal) refresh(ctx context.Context) bool {
+	e, _ := j.current()
+	if e == nil {
+		return false
+	}
+	info, err := e.stream.Info(ctx)
+	if err != nil {
+		return false
+	}
+	j.mu.Lock()
+	j.held = State{First: info.State.FirstSeq, Last: info.State.LastSeq, Bytes: int64(info.State.Bytes), MaxBytes: j.opt.MaxBytes}
+	j.mu.Unlock()
+	return true
+}
+
+// Trim forgets all batches below the given sequence. The newest batch always
+// stays: its number is what the numbering goes on from after a restart, even
+// one that follows a kill.
+func (j *Journal) Trim(ctx context.Context, below uint64) error {
+	e, durable := j.current()
+	if e == nil {
+		return j.troubleOr(ErrClosed)
+	}
+	below = min(below, durable)
+	info, err := e.stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("trim the journal: %w", err)
+	}
+	if below > info.State.FirstSeq {
+		if err := e.stream.Purge(ctx, jetstream.WithPurgeSequence(below)); err != nil {
+			return fmt.Errorf("trim the journal below %d: %w", below, err)
+		}
+	}
+	select {
+	case j.kick <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Close commits what was submitted, tells every completion, and closes the
+// files. It returns when all is done, or with ctx's error when that takes
+// longer; it then goes on in the background.
+func (j *Journal) Close(ctx context.Context) error {
+	j.endOnce.Do(func() {
+		j.queue.refuse(ErrClosed)
+		close(j.closing)
+	})
+	select {
+	case <-j.stopped:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("close the journal: %w", ctx.Err())
+	}
+}
+
+// current gives the engine, nil while there is none, and the last sequence
+// that is sure to stay.
+func (j *Journal) current() (*engine, uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.engine, j.durable
+}
+
+// news is current and a channel that is closed when either has changed.
+func (j *Journal) news() (*engine, uint64, <-chan struct{}) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.changed == nil {
+		j.changed = make(chan struct{})
+	}
+	return j.engine, j.durable, j.changed
+}
+
+// change runs f under the lock and wakes everybody who waits for news.
+func (j *Journal) change(f func()) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	f()
+	if j.changed != nil {
+		close(j.changed)
+		j.changed = nil
+	}
+}
+
+func (j *Journal) troubleOr(other error) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.trouble != nil {
+		return j.trouble
+	}
+	return other
+}
