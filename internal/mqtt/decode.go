@@ -239,17 +239,13 @@ func (d *decoder) filters() {
 		}
 		f := Filter{Topic: d.data()}
 		if d.err == nil {
-			if e := checkFilter(d.v, f.Topic, d.maxTopic()); e != nil {
-				d.fail(e)
-			}
+			d.fail(checkFilter(d.v, f.Topic, d.maxTopic()))
 		}
 		if p.Type == SUBSCRIBE {
 			o := d.u8()
 			f.QoS, f.NoLocal, f.RetainAsPublished, f.RetainHandling = QoS(o&3), o&4 != 0, o&8 != 0, o>>4&3
 			if d.err == nil {
-				if e := checkOptions(d.v, o, f.Topic); e != nil {
-					d.fail(e)
-				}
+				d.fail(checkOptions(d.v, o, f.Topic))
 			}
 		}
 		p.Filters = append(p.Filters, f)
@@ -314,10 +310,17 @@ func (d *decoder) end() {
 		d.properties(&p.Props, 1<<p.Type)
 	}
 	if d.err == nil && p.Type == AUTH {
-		if _, ok := p.Props.Data(PropAuthMethod); !ok {
-			d.fail(protocol("auth-without-method")) // section 3.15.2.2.2
-		}
+		d.fail(checkAuth(p))
 	}
+}
+
+// checkAuth: an AUTH names its method (section 3.15.2.2.2), unless it says
+// nothing at all (section 3.15.2.1).
+func checkAuth(p *Packet) *Error {
+	if _, ok := p.Props.Data(PropAuthMethod); !ok && (p.Code != Success || !p.Props.empty()) {
+		return protocol("auth-without-method")
+	}
+	return nil
 }
 
 func (d *decoder) checkCode(c ReasonCode) {
@@ -332,9 +335,7 @@ func (d *decoder) maxTopic() int { return orDefault(d.l.MaxTopic, DefaultMaxTopi
 func (d *decoder) topic() []byte {
 	v := d.data()
 	if d.err == nil {
-		if e := checkTopicName(v, d.maxTopic()); e != nil {
-			d.fail(e)
-		}
+		d.fail(checkTopicName(v, d.maxTopic()))
 	}
 	return v
 }
@@ -380,9 +381,7 @@ func (d *decoder) properties(into *Properties, place uint16) {
 	if c.err == nil {
 		c.err = into.check(d.p.Type, d.l.From.mask())
 	}
-	if c.err != nil {
-		d.fail(c.err)
-	}
+	d.fail(c.err)
 }
 
 // property reads the value of a property that may come once.
@@ -417,8 +416,6 @@ func (c *cursor) property(into *Properties, id uint8, place uint16, maxTopic int
 		into.data[s.slot] = data
 		e = s.checkData(data, maxTopic)
 	}
-	if c.err == nil && e != nil {
-		c.fail(e)
-	}
+	c.fail(e)
 	into.set |= 1 << id
 }

@@ -81,9 +81,7 @@ func (e *encoder) body() {
 		e.codes()
 	case DISCONNECT, AUTH:
 		if p.Type == AUTH {
-			if _, ok := p.Props.Data(PropAuthMethod); !ok && (p.Code != Success || !p.Props.empty()) {
-				e.fail(protocol("auth-without-method"))
-			}
+			e.fail(checkAuth(p))
 			if e.v == V311 {
 				e.fail(malformed("type-reserved"))
 			}

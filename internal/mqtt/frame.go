@@ -109,6 +109,9 @@ type cursor struct {
 }
 
 func (c *cursor) fail(e *Error) {
+	if e == nil {
+		return
+	}
 	if c.err == nil {
 		c.err = e
 	}

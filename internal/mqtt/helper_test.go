@@ -151,7 +151,7 @@ func randomPacket(r *rand.Rand, v Version) *Packet {
 			randomProps(r, v, &p.Props, 1<<p.Type)
 		}
 		if p.Type == AUTH && (p.Code != 0 || !p.Props.empty()) {
-			p.Props.SetData(PropAuthMethod, text(r, 10))
+			p.Props.SetData(PropAuthMethod, append(text(r, 10), 'm'))
 		}
 		if p.Type == PUBLISH && v == V5 && r.IntN(4) == 0 {
 			p.Props.SetNumber(PropTopicAlias, 1+r.Uint32N(100))
