@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
@@ -22,6 +23,7 @@ const (
 	factKeptOrigin   = "kept_origin"         // the origin that the database had continued until now
 	factKeptSize     = "kept_entries"        // how many of its entries exist
 	factKeptRoot     = "kept_root"           // their root, base64
+	factKeptSigned   = "kept_signed"         // how many of them its checkpoint in the database covers; absent without one
 	factPreviousNote = "previous_checkpoint" // the last checkpoint signed before, as it was signed; absent when none is known
 	factLost         = "lost"                // what was lost, in the operator's words
 )
@@ -77,17 +79,16 @@ func NewOrigin(ctx context.Context, d Deps, by core.Actor, lost string) (*Ledger
 	if err != nil {
 		return nil, fmt.Errorf("begin new origin: %w", err)
 	}
-	if found {
-		if err := previous.verify(d.Key.Public()); err != nil {
-			return nil, fmt.Errorf("begin new origin: %w", badOutside(d.CheckpointFile, err))
-		}
-	}
 	err = d.Update(ctx, func(tx Tx) error {
 		old, err := current(ctx, tx)
 		if err != nil {
 			return err
 		}
-		if !found && old.Checkpoint != nil {
+		if found {
+			if err := knownSigner(ctx, tx, &d, old, previous); err != nil {
+				return badOutside(d.CheckpointFile, err)
+			}
+		} else if old.Checkpoint != nil {
 			if previous, err = ParseCheckpoint(old.Checkpoint); err != nil {
 				return damaged("the stored checkpoint: %v", err)
 			}
@@ -96,6 +97,13 @@ func NewOrigin(ctx context.Context, d Deps, by core.Actor, lost string) (*Ledger
 			{Name: factKeptOrigin, Value: old.Name},
 			{Name: factKeptSize, Value: strconv.FormatUint(old.Size, 10)},
 			{Name: factKeptRoot, Value: base64.StdEncoding.EncodeToString(old.Root[:])},
+		}
+		if old.Checkpoint != nil {
+			kept, err := ParseCheckpoint(old.Checkpoint)
+			if err != nil {
+				return damaged("the stored checkpoint: %v", err)
+			}
+			facts = append(facts, core.Fact{Name: factKeptSigned, Value: strconv.FormatUint(kept.Size, 10)})
 		}
 		if previous.Note != nil {
 			// It may be of a later origin than the database knows: one that
@@ -109,6 +117,35 @@ func NewOrigin(ctx context.Context, d Deps, by core.Actor, lost string) (*Ledger
 		return nil, fmt.Errorf("begin new origin: %w", err)
 	}
 	return opened(ctx, d)
+}
+
+// knownSigner holds that c was signed by the present key or, where the key was
+// lost with the rest, by the one that the origin's first entry names.
+func knownSigner(ctx context.Context, tx Tx, d *Deps, old Origin, c Checkpoint) error {
+	err := c.verify(d.Key.Public())
+	if err == nil || c.Origin != old.Name {
+		return err
+	}
+	rows, readErr := tx.LedgerEntries(ctx, old.First, 1)
+	if readErr != nil {
+		return readErr
+	}
+	if len(rows) != 1 || rows[0].Position != old.First {
+		return err
+	}
+	first, parseErr := ParseLeaf(rows[0].Leaf)
+	if parseErr != nil {
+		return err
+	}
+	key, ok := strings.CutPrefix(factOf(first, factKey), old.Name+"+")
+	if !ok || len(key) < 9 {
+		return err
+	}
+	b, decodeErr := base64.StdEncoding.DecodeString(key[9:])
+	if decodeErr != nil || len(b) != 1+ed25519.PublicKeySize || b[0] != algEd25519 {
+		return err
+	}
+	return c.verify(b[1:])
 }
 
 // begin adds origin o with its first entry.

@@ -49,12 +49,12 @@ func (l *Ledger) agree(ctx context.Context, tx Tx) (agreement, error) {
 			"the last checkpoint, kept in "+l.d.CheckpointFile+", is missing",
 			"put the file back; if it is lost, begin a new origin with `hawser ledger new-origin --lost \"...\"`, which says so for ever")
 	}
-	if err := outside.verify(l.d.Key.Public()); err != nil {
-		return a, badOutside(l.d.CheckpointFile, err)
-	}
 	a.signed, a.kept = outside, true
 	if outside.Origin != a.origin.Name {
 		return a, l.follows(ctx, tx, a.origin, outside)
+	}
+	if err := outside.verify(l.d.Key.Public()); err != nil {
+		return a, badOutside(l.d.CheckpointFile, err)
 	}
 	r := newNodes(tilesOf(ctx, tx, a.origin.Number))
 	for _, c := range []Checkpoint{outside, inside} {
