@@ -1,0 +1,159 @@
+package identity
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/core"
+)
+
+// Identified is who is at the other end of a connection.
+type Identified struct {
+	Device      core.DeviceID
+	Product     core.ProductID
+	Subject     core.Subject // zero: nobody's
+	OwnedSince  time.Time    // zero: nobody's
+	Serial      Serial       // of the certificate
+	NotAfter    time.Time    // of the certificate
+	Quarantined bool         // updates and diagnostics only
+}
+
+// refusedCert is the one answer to every certificate that is not admitted.
+func refusedCert(reason string) *core.Error {
+	return core.E(core.Denied, reason, "this certificate is not accepted here", "enrol anew, or ask the maker")
+}
+
+// VerifyLeaf checks that a client's certificate was issued by the operational
+// intermediate, for TLS clients, and is in its time: what a handshake with
+// ClientPool checks. It is for edges that cannot leave that to the handshake.
+func (s *Service) VerifyLeaf(leaf *x509.Certificate) error {
+	_, err := leaf.Verify(x509.VerifyOptions{
+		Roots: s.pool, CurrentTime: s.d.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		reason := "untrusted"
+		if inv, ok := errors.AsType[x509.CertificateInvalidError](err); ok && inv.Reason == x509.Expired {
+			reason = "expired"
+		}
+		e := refusedCert(reason)
+		e.Err = err
+		return s.refused(e)
+	}
+	return nil
+}
+
+// Identify says which device a certificate is, and whose. The chain was
+// verified by TLS, and the handshake is complete: the caller has proof that
+// the other end holds the key. It reads memory only, except for the first
+// handshake with a certificate, which is durable before Identify returns: from
+// then on the enrolment code is spent and the certificate before it is not
+// good any more.
+//
+// A superseded certificate means that two hold one device's identity. Which of
+// them is the device cannot be seen, so both are quarantined, not cut (CC 3.2;
+// design, section 5, Identity).
+//
+// The caller must be ready for Notify before it calls Identify, or a
+// revocation in between is missed.
+func (s *Service) Identify(ctx context.Context, leaf *x509.Certificate) (Identified, error) {
+	who, err := s.identify(ctx, leaf)
+	return who, s.refused(err)
+}
+
+func (s *Service) identify(ctx context.Context, leaf *x509.Certificate) (Identified, error) {
+	st, serial, err := s.lookup(leaf)
+	if err != nil {
+		return Identified{}, err
+	}
+	c := st.cert(serial)
+	if c.State == Issued {
+		if st, err = s.confirm(ctx, st.dev.ID, serial); err != nil {
+			return Identified{}, err
+		}
+		if c = st.cert(serial); c == nil {
+			return Identified{}, refusedCert("unknown-certificate")
+		}
+	}
+	switch c.State {
+	case Confirmed:
+	case Superseded:
+		if st, err = s.quarantine(ctx, st.dev.ID, "superseded-certificate-used", core.Job("identity")); err != nil {
+			return Identified{}, err
+		}
+	default:
+		return Identified{}, refusedCert("revoked")
+	}
+	who := Identified{
+		Device: st.dev.ID, Product: st.dev.Product, Subject: st.subject(), Serial: serial,
+		NotAfter: leaf.NotAfter, Quarantined: !st.dev.Suspect.IsZero(),
+	}
+	if !who.Subject.IsZero() {
+		who.OwnedSince = st.own.Opened
+	}
+	return who, nil
+}
+
+// lookup finds a certificate among those we issued and may still admit.
+func (s *Service) lookup(leaf *x509.Certificate) (*state, Serial, error) {
+	serial, ok := serialOf(leaf.SerialNumber)
+	if !ok || leaf.IsCA || len(leaf.URIs) != 1 {
+		return nil, serial, refusedCert("not-a-device")
+	}
+	env, product, device, ok := parseURN(leaf.URIs[0].String())
+	switch {
+	case !ok:
+		return nil, serial, refusedCert("not-a-device")
+	case env != s.env: // CC 3.11: a test identity is nothing in live
+		return nil, serial, refusedCert("foreign-environment")
+	}
+	now := s.d.Now()
+	if now.Before(leaf.NotBefore) {
+		return nil, serial, refusedCert("not-yet")
+	}
+	if !now.Before(leaf.NotAfter) {
+		return nil, serial, refusedCert("expired")
+	}
+	st := s.index.serial(serial)
+	if st == nil {
+		return nil, serial, refusedCert("unknown-certificate")
+	}
+	c := st.cert(serial)
+	if c.Fingerprint != Fingerprint(leaf) || st.dev.ID != device || st.dev.Product != product {
+		return nil, serial, refusedCert("not-issued-here") // signed with our key, but not by us
+	}
+	return st, serial, nil
+}
+
+// quarantine keeps a device to updates and diagnostics until Release.
+func (s *Service) quarantine(ctx context.Context, id core.DeviceID, reason string, by core.Actor) (*state, error) {
+	if st := s.index.device(id); st != nil && !st.dev.Suspect.IsZero() {
+		return st, nil
+	}
+	fresh := false
+	st, err := s.change(ctx, id, func(tx Tx, st *state) error {
+		if !st.dev.Suspect.IsZero() {
+			return errNoChange
+		}
+		fresh = true
+		st.dev.Suspect, st.dev.Suspicion = s.d.Now().UTC(), reason
+		return tx.Record(ctx, s.record(st, RecordQuarantined, by, sealedPart{}, core.Fact{Name: "finding", Value: reason}))
+	})
+	if err != nil {
+		return nil, unavailable(fmt.Errorf("quarantine: %w", err))
+	}
+	if fresh {
+		s.d.Notify(Change{Device: id, Kind: ChangeQuarantined})
+	}
+	return st, nil
+}
+
+// Suspect quarantines a device for what an edge saw: two sessions of one
+// certificate that keep taking over from each other, for one. reason is a
+// word.
+func (s *Service) Suspect(ctx context.Context, id core.DeviceID, reason string) error {
+	_, err := s.quarantine(ctx, id, reason, core.Job("gateway"))
+	return err
+}

@@ -1,0 +1,134 @@
+package identity
+
+import (
+	"context"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/core"
+)
+
+// CertificateState is where a certificate is in its life.
+type CertificateState string
+
+// The states of a certificate. The only ways are issued → confirmed →
+// superseded, issued → superseded, and any → revoked.
+const (
+	Issued     CertificateState = "issued"     // made; no handshake with it yet
+	Confirmed  CertificateState = "confirmed"  // the device has used it; the one good certificate
+	Superseded CertificateState = "superseded" // a later one took its place; seen again it means a copy
+	Revoked    CertificateState = "revoked"    // refused for ever
+)
+
+// Door is how a device came by a certificate.
+type Door string
+
+// The doors.
+const (
+	DoorCode    Door = "enrolment-code"
+	DoorRenewal Door = "renewal"
+)
+
+// DeviceRow is one unit of the maker's register.
+type DeviceRow struct {
+	ID         core.DeviceID
+	Product    core.ProductID
+	Unit       [16]byte  // random; names the unit in the ledger while no subject can
+	Revision   int64     // grows by one with every change to the unit, its certificates or ownership
+	Added      time.Time //
+	Code       core.Hash // of the open enrolment code; zero when there is none
+	CodeUntil  time.Time // zero: until it is spent
+	Spent      core.Hash // of the last code that was spent or withdrawn; seen again it is a finding
+	Ownerships int       // how many were opened; at zero, enrolment opens the first
+	Revoked    time.Time // zero: not revoked
+	Suspect    time.Time // in quarantine since; zero: not
+	Suspicion  string    // reason of the quarantine
+}
+
+// CertificateRow is what is kept about one device certificate.
+type CertificateRow struct {
+	Serial      Serial
+	Device      core.DeviceID
+	Key         core.Hash // of the SubjectPublicKeyInfo
+	Fingerprint core.Hash // of the DER
+	NotBefore   time.Time
+	NotAfter    time.Time
+	State       CertificateState
+	Door        Door
+	Code        core.Hash // the code it was issued to; zero for a renewal
+	Issued      time.Time
+	Confirmed   time.Time // first handshake; zero: none yet
+	Ended       time.Time // superseded or revoked; zero: neither
+	DER         []byte    // kept only until the first handshake, for the device that lost the answer
+}
+
+// OwnershipRow ties a device to the subject of its present owner. The row is
+// the only place where the two meet; the eraser deletes it.
+type OwnershipRow struct {
+	Subject core.Subject
+	Device  core.DeviceID
+	Actor   core.Actor // who opened it
+	Opened  time.Time
+	Done    bool // false: an intent; the subject's key may not exist yet
+}
+
+// BirthRow says where a unit comes from (CC 1.7), and that its first
+// credential was its own (CC 2.15).
+type BirthRow struct {
+	Device    core.DeviceID
+	Station   string    // where it was registered
+	Operator  string    // staff id
+	Time      time.Time // of registration
+	CodeBits  int       // strength of its enrolment code
+	KeyOrigin string    // "" until enrolled; "device": the key pair was made by the device
+	Key       core.Hash // its first public key
+	Enrolled  time.Time // first handshake; zero: none yet
+}
+
+// Tx is what identity needs from storage, in one transaction.
+type Tx interface {
+	// Device is core.Unknown when there is none.
+	Device(context.Context, core.DeviceID) (DeviceRow, error)
+	// InsertDevice is core.Conflict when the id is taken.
+	InsertDevice(context.Context, DeviceRow) error
+	// UpdateDevice replaces the row whose Revision is one less; it fails when
+	// that row is not there.
+	UpdateDevice(context.Context, DeviceRow) error
+	// DevicesAfter lists up to limit devices by id, beginning after one.
+	DevicesAfter(ctx context.Context, after core.DeviceID, limit int) ([]DeviceRow, error)
+
+	// Certificates are all of a device that are kept, oldest first.
+	Certificates(context.Context, core.DeviceID) ([]CertificateRow, error)
+	InsertCertificate(context.Context, CertificateRow) error
+	// UpdateCertificate replaces state, times, code and DER.
+	UpdateCertificate(context.Context, CertificateRow) error
+	// PruneCertificates deletes what ended or ran out before, and says how
+	// many. A device's confirmed certificate stays, expired or not.
+	PruneCertificates(ctx context.Context, before time.Time) (int, error)
+	// ClaimKey ties a public key to a device for ever, and says to which
+	// device it is tied: the given one, or another that came first.
+	ClaimKey(ctx context.Context, key core.Hash, device core.DeviceID, now time.Time) (owner core.DeviceID, fresh bool, err error)
+
+	// Ownership is the device's present one; nil when there is none.
+	Ownership(context.Context, core.DeviceID) (*OwnershipRow, error)
+	// OwnershipOf is the ownership with this subject; nil when there is none.
+	OwnershipOf(context.Context, core.Subject) (*OwnershipRow, error)
+	// InsertOwnership fails when the device or the subject has one.
+	InsertOwnership(context.Context, OwnershipRow) error
+	// CompleteOwnership marks an intent as done.
+	CompleteOwnership(context.Context, core.Subject) error
+	// DeleteOwnership unlinks subject and device.
+	DeleteOwnership(context.Context, core.Subject) error
+	// OwnershipIntents lists those not done.
+	OwnershipIntents(context.Context) ([]OwnershipRow, error)
+
+	Birth(context.Context, core.DeviceID) (BirthRow, error)
+	PutBirth(context.Context, BirthRow) error
+
+	// EachIdentity calls fn once per device, for the index in memory: the
+	// row, its certificates that have not run out by now or are its confirmed
+	// one, and its ownership.
+	EachIdentity(ctx context.Context, now time.Time, fn func(DeviceRow, []CertificateRow, *OwnershipRow) error) error
+
+	// Record hands evidence to the ledger.
+	Record(context.Context, core.Record) error
+}
