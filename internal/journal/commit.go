@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	roomEvery    = 250 * time.Millisecond // how often the disk's free space is looked at
+	roomEvery    = 250 * time.Millisecond // how often the disk's free space is looked at,
+	roomBytes    = 1 << 20                // or after so many bytes written
 	troubleEvery = 250 * time.Millisecond // how often trouble is looked at again
 	restartEvery = 5 * time.Second        // at most, between two starts of a failed store
 )
@@ -32,6 +33,7 @@ func (j *Journal) commitLoop() {
 		}
 	}()
 	var checked time.Time
+	written := 0 // since then
 	for {
 		b := j.queue.take()
 		if b == nil {
@@ -45,14 +47,15 @@ func (j *Journal) commitLoop() {
 			}
 		}
 		var err error
-		if now := j.opt.Now(); now.Sub(checked) >= roomEvery || now.Before(checked) {
-			checked = now
+		if now := j.opt.Now(); now.Sub(checked) >= roomEvery || now.Before(checked) || written >= roomBytes {
+			checked, written = now, 0
 			err = j.room(0)
 		}
 		if err == nil {
 			err = j.commit(b)
 		}
 		if err == nil {
+			written += len(b.buf)
 			b.tell(nil)
 			j.queue.done(b)
 			continue
@@ -69,9 +72,7 @@ func (j *Journal) commitLoop() {
 func (j *Journal) commit(b *batch) error {
 	finishBatch(b.buf, b.records)
 	e, _ := j.current()
-	ctx, cancel := context.WithTimeout(context.Background(), j.opt.CommitTimeout)
-	defer cancel()
-	seq, err := e.publish(ctx, b.buf)
+	seq, err := e.publish(b.buf, j.opt.CommitTimeout)
 	if err != nil {
 		return err
 	}
@@ -221,7 +222,7 @@ func (j *Journal) startProven() (*engine, error) {
 	}
 	probe := startBatch(nil)
 	finishBatch(probe, 0)
-	seq, err := e.publish(ctx, probe)
+	seq, err := e.publish(probe, j.opt.CommitTimeout)
 	if isFull(err) { // it reads and is not damaged; the limit is its own trouble
 		seq, err = e.last, nil
 	}

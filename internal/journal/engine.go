@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -37,6 +38,9 @@ type engine struct {
 	dir         string    // of the block files
 	dirTime     time.Time // modification time of dir when it was last synced
 	last        uint64    // last sequence when it was opened
+
+	alive context.Context // ends when the store says that it failed to write
+	kill  context.CancelCauseFunc
 }
 
 // startEngine opens the stream in opt.Dir, or makes it.
@@ -59,8 +63,9 @@ func startEngine(ctx context.Context, opt Options) (_ *engine, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure the journal: %w", err)
 	}
-	srv.SetLoggerV2(engineLog{opt.Log}, false, false, false)
 	e := &engine{srv: srv}
+	e.alive, e.kill = context.WithCancelCause(context.Background())
+	srv.SetLoggerV2(engineLog{opt.Log, e.kill}, false, false, false)
 	defer func() {
 		if err != nil {
 			e.stop()
@@ -131,11 +136,27 @@ func (e *engine) openStream(ctx context.Context, maxBytes int64) error {
 	return nil
 }
 
-// publish writes one batch and returns its sequence once it is on disk.
-func (e *engine) publish(ctx context.Context, batch []byte) (uint64, error) {
+// state asks the store what it holds. (Stream.Info of one handle is not for
+// several goroutines.)
+func (e *engine) state(ctx context.Context) (jetstream.StreamState, error) {
+	s, err := e.js.Stream(ctx, streamName)
+	if err != nil {
+		return jetstream.StreamState{}, err
+	}
+	return s.CachedInfo().State, nil
+}
+
+// publish writes one batch and returns its sequence once it is on disk. After
+// any error that isFull does not know, its outcome is unknown.
+func (e *engine) publish(batch []byte, limit time.Duration) (uint64, error) {
+	ctx, cancel := context.WithTimeout(e.alive, limit)
+	defer cancel()
 	ack, err := e.js.Publish(ctx, streamSubject, batch)
 	if err != nil {
-		return 0, err
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return 0, fmt.Errorf("write to the journal: %w", err)
 	}
 	return ack.Sequence, e.syncNewBlock()
 }
@@ -204,6 +225,7 @@ func syncPath(path string) error {
 // stop ends the server and waits until its files are closed: two on one
 // folder would destroy it.
 func (e *engine) stop() {
+	e.kill(nil)
 	if e.conn != nil {
 		e.conn.Close()
 	}
@@ -213,10 +235,21 @@ func (e *engine) stop() {
 
 // engineLog passes the embedded server's warnings and errors on. It speaks of
 // files, sequences and limits, never of what records hold.
-type engineLog struct{ log *slog.Logger }
+//
+// It is also how a failed write is noticed: JetStream does not answer a
+// publish that it could not write, it only logs. Were the wording to change,
+// the commit would still end, by CommitTimeout.
+type engineLog struct {
+	log    *slog.Logger
+	broken context.CancelCauseFunc
+}
 
 func (l engineLog) say(level slog.Level, format string, v []any) {
-	l.log.Log(context.Background(), level, "journal store", slog.String("says", fmt.Sprintf(format, v...)))
+	text := fmt.Sprintf(format, v...)
+	l.log.Log(context.Background(), level, "journal store", slog.String("says", text))
+	if strings.Contains(text, "Critical write error") || strings.Contains(text, "failed to store a msg") {
+		l.broken(errors.New(text))
+	}
 }
 
 func (l engineLog) Noticef(string, ...any)         {}

@@ -127,7 +127,7 @@ func Open(ctx context.Context, opt Options) (*Journal, error) {
 		closing: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	j.queue.init(opt.QueueBytes, opt.QueueRecords)
-	j.held = State{First: e.stream.CachedInfo().State.FirstSeq, Last: e.last, Bytes: int64(e.stream.CachedInfo().State.Bytes), MaxBytes: opt.MaxBytes}
+	j.refresh(ctx)
 	go j.commitLoop()
 	return j, nil
 }
@@ -163,12 +163,12 @@ func (j *Journal) refresh(ctx context.Context) bool {
 	if e == nil {
 		return false
 	}
-	info, err := e.stream.Info(ctx)
+	info, err := e.state(ctx)
 	if err != nil {
 		return false
 	}
 	j.mu.Lock()
-	j.held = State{First: info.State.FirstSeq, Last: info.State.LastSeq, Bytes: int64(info.State.Bytes), MaxBytes: j.opt.MaxBytes}
+	j.held = State{First: info.FirstSeq, Last: info.LastSeq, Bytes: int64(info.Bytes), MaxBytes: j.opt.MaxBytes}
 	j.mu.Unlock()
 	return true
 }
@@ -182,11 +182,11 @@ func (j *Journal) Trim(ctx context.Context, below uint64) error {
 		return j.troubleOr(ErrClosed)
 	}
 	below = min(below, durable)
-	info, err := e.stream.Info(ctx)
+	info, err := e.state(ctx)
 	if err != nil {
 		return fmt.Errorf("trim the journal: %w", err)
 	}
-	if below > info.State.FirstSeq {
+	if below > info.FirstSeq {
 		if err := e.stream.Purge(ctx, jetstream.WithPurgeSequence(below)); err != nil {
 			return fmt.Errorf("trim the journal below %d: %w", below, err)
 		}
