@@ -174,6 +174,7 @@ type Field struct {
 	Readers    []string     // sorted: roles, "service:NAME", "share:NAME"
 	WhenDone   string       // "shred" or "aggregate(k=20, by=day)"
 	Protection []Protection // sorted; never empty for Sensitive, Child and Health
+	About      string       // what it is, in plain words; may be empty
 	Group      int          // index in Policy.Groups
 }
 
