@@ -1,0 +1,240 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/core"
+)
+
+// PublishRequest asks to publish a declaration: the text of the YAML file.
+type PublishRequest struct {
+	File   string `json:"file"` // the name that faults are reported under
+	Source string `json:"source"`
+}
+
+// Validate bounds the request.
+func (r *PublishRequest) Validate() error {
+	if r.Source == "" {
+		return core.E(core.Invalid, "no-source", "the declaration is empty", "send the text of the YAML file as `source`")
+	}
+	if r.File == "" {
+		r.File = "declaration.yaml"
+	}
+	return nil
+}
+
+// Declaration describes one published declaration.
+type Declaration struct {
+	Product string   `json:"product"`
+	Name    string   `json:"name"`
+	Version int      `json:"version"`
+	Hash    string   `json:"hash"`
+	Fields  int      `json:"fields"`
+	Streams int      `json:"streams"`
+	Support string   `json:"security_updates_until"`
+	Changes []Change `json:"changes,omitempty"` // against the version before
+}
+
+// Change is one difference between two versions of a declaration.
+type Change struct {
+	Direction string `json:"direction"` // widening, narrowing or neutral
+	Where     string `json:"where"`
+	Text      string `json:"text"`
+}
+
+// AddDeviceRequest registers one unit and asks for its enrolment code.
+type AddDeviceRequest struct {
+	Device  core.DeviceID  `json:"device"`
+	Product core.ProductID `json:"product"`
+}
+
+// Validate checks the form of both ids.
+func (r *AddDeviceRequest) Validate() error {
+	if !r.Device.Valid() {
+		return core.E(core.Invalid, "device-id", "the serial number is not in the form of a device id", "use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit")
+	}
+	if !r.Product.Valid() {
+		return core.E(core.Invalid, "product-id", "the product is not in the form of a product id", "use the `product` of its declaration")
+	}
+	return nil
+}
+
+// DeviceAdded carries the enrolment code, which is shown once and kept only as
+// a hash (CC 1.9, CC 1.12).
+type DeviceAdded struct {
+	Device  core.DeviceID  `json:"device"`
+	Product core.ProductID `json:"product"`
+	Code    string         `json:"enrolment_code"`
+}
+
+// Device is one unit of the register.
+type Device struct {
+	Device      core.DeviceID  `json:"device"`
+	Product     core.ProductID `json:"product"`
+	State       string         `json:"state"`
+	Subject     string         `json:"subject,omitempty"` // pseudonym of the present ownership
+	Certificate string         `json:"certificate,omitempty"`
+	NotAfter    *time.Time     `json:"certificate_until,omitempty"`
+	Connected   bool           `json:"connected"`
+	Counts      *Counts        `json:"counts,omitempty"`
+}
+
+// ReasonRequest is any request that only needs a reason.
+type ReasonRequest struct {
+	Reason string `json:"reason"`
+}
+
+// Validate requires the reason: it stands in the ledger.
+func (r *ReasonRequest) Validate() error { return checkReason(r.Reason) }
+
+func checkReason(reason string) error {
+	if n := len([]rune(reason)); n < 5 || n > 300 {
+		return core.E(core.Invalid, "no-reason", "a reason is required", "give --reason \"…\", 5 to 300 characters; it stands in the ledger")
+	}
+	return nil
+}
+
+// ReadRequest asks for a device's readings.
+type ReadRequest struct {
+	Fields  []string  `json:"fields,omitempty"` // none: all that the reader may see
+	From    time.Time `json:"from"`             // zero: the oldest
+	To      time.Time `json:"to"`               // zero: now
+	Purpose string    `json:"purpose,omitempty"`
+	Reason  string    `json:"reason"`
+}
+
+// Validate requires the reason and a possible span.
+func (r *ReadRequest) Validate() error {
+	if !r.To.IsZero() && r.To.Before(r.From) {
+		return core.E(core.Invalid, "span", "the span ends before it begins", "give --from an earlier time than --to")
+	}
+	return checkReason(r.Reason)
+}
+
+// ReadLine is one line of the answer to a read: a reading, or the last line,
+// which has Done set.
+type ReadLine struct {
+	Time       time.Time       `json:"t,omitzero"`
+	Received   time.Time       `json:"received,omitzero"`
+	Stream     string          `json:"stream,omitempty"`
+	Boot       *uint64         `json:"boot,omitempty"`
+	Seq        *uint64         `json:"seq,omitempty"`
+	WrongClock bool            `json:"wrong_clock,omitempty"`
+	Values     json.RawMessage `json:"values,omitempty"`
+	Done       *ReadDone       `json:"done,omitempty"`
+	Problem    *Problem        `json:"problem,omitempty"` // the answer broke off here
+}
+
+// ReadDone closes the answer to a read.
+type ReadDone struct {
+	Readings int      `json:"readings"`
+	Withheld []string `json:"withheld"` // fields that this reader may not see
+}
+
+// Receipt proves an erasure or a revocation; it stands in the ledger.
+type Receipt struct {
+	Kind     string            `json:"kind"`
+	Time     time.Time         `json:"time"`
+	Device   core.DeviceID     `json:"device"`
+	Subject  string            `json:"subject,omitempty"`
+	Destroys string            `json:"destroys,omitempty"` // proven or best-effort
+	Facts    map[string]string `json:"facts,omitempty"`
+}
+
+// BackupRequest names an empty folder on the server's machine.
+type BackupRequest struct {
+	To string `json:"to"`
+}
+
+// Validate requires the folder.
+func (r *BackupRequest) Validate() error {
+	if r.To == "" {
+		return core.E(core.Invalid, "no-folder", "no folder for the backup", "name a new folder")
+	}
+	return nil
+}
+
+// Counts is what became of messages, as the store counted them.
+type Counts struct {
+	Accepted      uint64            `json:"accepted"`
+	Stored        uint64            `json:"stored"`
+	DroppedFields uint64            `json:"dropped_fields"`
+	Dropped       map[string]uint64 `json:"dropped,omitempty"` // acknowledged and not stored, by reason
+	Refused       map[string]uint64 `json:"refused"`
+	Duplicates    uint64            `json:"duplicates"`
+}
+
+// Finding is one line of doctor: what is wrong and what to do.
+type Finding struct {
+	Severity string `json:"severity"` // error, warning, instruction
+	Area     string `json:"area"`
+	Text     string `json:"text"`
+	Do       string `json:"do,omitempty"`
+}
+
+// Status is how the server is.
+type Status struct {
+	Version     string    `json:"version"`
+	Environment string    `json:"environment"`
+	Started     time.Time `json:"started"`
+	Devices     string    `json:"devices_address"`
+	HTTPS       string    `json:"https_address"`
+	Connected   int       `json:"connected"`
+	Counts      Counts    `json:"counts"`
+	Findings    []Finding `json:"findings"`
+}
+
+// Hold is one legal hold.
+type Hold struct {
+	ID      string    `json:"hold"`
+	Subject string    `json:"subject"`
+	Since   time.Time `json:"since"`
+	By      string    `json:"by"`
+	Reason  string    `json:"reason"`
+}
+
+// Backup says what a backup holds.
+type Backup struct {
+	Folder     string `json:"folder"`
+	Files      int    `json:"files"`
+	Bytes      int64  `json:"bytes"`
+	Generation uint64 `json:"keyring_generation"`
+}
+
+// Restored says what a restore made.
+type Restored struct {
+	Folder           string `json:"folder"`
+	Files            int    `json:"files"`
+	Generation       uint64 `json:"keyring_generation"`
+	BackupGeneration uint64 `json:"backup_keyring_generation"`
+	Origin           string `json:"ledger_origin"`
+}
+
+// Entry is one entry of the ledger.
+type Entry struct {
+	Position uint64      `json:"position"`
+	Origin   string      `json:"origin"`
+	Time     time.Time   `json:"time"`
+	Kind     string      `json:"kind"`
+	Actor    string      `json:"actor"`
+	Subject  string      `json:"subject,omitempty"`
+	Product  string      `json:"product,omitempty"`
+	Facts    [][2]string `json:"facts"`
+}
+
+// Entries is a page of the ledger. Next is the position to go on from, 0 at
+// the end.
+type Entries struct {
+	Entries []Entry `json:"entries"`
+	Next    uint64  `json:"next"`
+}
+
+// RowsCheck is the comparison of the stored readings with the batch roots in
+// the ledger (CC 3.3).
+type RowsCheck struct {
+	Files   int      `json:"files"`
+	Batches int      `json:"batches"`
+	Rows    int      `json:"rows"`
+	Faults  []string `json:"faults"`
+}
