@@ -32,6 +32,7 @@ func newFixture(t testing.TB) *fixture {
 		t.Fatal(err)
 	}
 	f := &fixture{store: s, home: home, deps: depsOn(s, key, home)}
+	t.Cleanup(func() { _ = f.store.Close() }) // the one that is open at the end
 	if f.Ledger, err = ledger.Create(t.Context(), f.deps, operator); err != nil {
 		t.Fatal(err)
 	}
