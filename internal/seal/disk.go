@@ -82,7 +82,7 @@ func (d disk) read(path string) ([]byte, error) {
 // scrub.
 func (d disk) replace(path string, content []byte) error {
 	for _, left := range []string{path + suffixNew, path + suffixOld} {
-		if err := d.scrub(left); err != nil {
+		if err := d.scrub(left, path); err != nil {
 			return err
 		}
 	}
@@ -107,9 +107,10 @@ func (d disk) replace(path string, content []byte) error {
 }
 
 // scrub overwrites the file at path with randomness and unlinks it; no file is
-// no error. On flash and copy-on-write media old blocks may survive: nothing
-// relies on this alone.
-func (d disk) scrub(path string) error {
+// no error. A second name of the copy that is in use, left by a replacement
+// that stopped before its rename, is only unlinked. On flash and copy-on-write
+// media old blocks may survive: nothing relies on this alone.
+func (d disk) scrub(path, inUse string) error {
 	st, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -117,8 +118,14 @@ func (d disk) scrub(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.step("overwrite old", func() error { return overwrite(path, st.Size()) }); err != nil {
+	live, err := os.Lstat(inUse)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if err != nil || !os.SameFile(st, live) {
+		if err := d.step("overwrite old", func() error { return overwrite(path, st.Size()) }); err != nil {
+			return err
+		}
 	}
 	if err := d.step("unlink old", func() error { return os.Remove(path) }); err != nil {
 		return err

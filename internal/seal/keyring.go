@@ -51,7 +51,8 @@ type Keyring struct {
 	leases leases
 }
 
-// living is a secret in memory. dead ends every lease that rests on it.
+// living is a secret in memory. dead ends every lease that rests on it; the
+// secret itself goes when it is out of every copy.
 type living struct {
 	secret secret // guarded by Keyring.mu
 	dead   atomic.Bool
@@ -199,7 +200,7 @@ func (k *Keyring) Close() error {
 	return errors.Join(errs...)
 }
 
-// end makes a secret unusable; Keyring.mu is held for writing.
+// end forgets a secret; Keyring.mu is held for writing.
 func (l *living) end() {
 	l.dead.Store(true)
 	clear(l.secret[:])

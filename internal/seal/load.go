@@ -71,7 +71,7 @@ func (k *Keyring) load(ctx context.Context) error {
 func (k *Keyring) scrubOld() error {
 	for _, path := range k.o.Copies {
 		for _, left := range []string{path + suffixOld, path + suffixNew} {
-			if err := k.disk.scrub(left); err != nil {
+			if err := k.disk.scrub(left, path); err != nil {
 				return fmt.Errorf("overwrite old keyring copy: %w", err)
 			}
 		}

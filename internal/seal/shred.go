@@ -7,8 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
-	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
 )
@@ -63,12 +63,12 @@ func (k *Keyring) condemn(o Order) {
 	k.mu.Lock()
 	for _, s := range o.Subjects {
 		if l := k.subjects[s]; l != nil {
-			l.end()
+			l.dead.Store(true)
 		}
 	}
 	for _, e := range o.Epochs {
 		if l := k.epochs[e]; l != nil {
-			l.end()
+			l.dead.Store(true)
 		}
 	}
 	k.mu.Unlock()
@@ -116,39 +116,30 @@ func (k *Keyring) shred(ctx context.Context, o Order) (Receipt, error) {
 	return Receipt{Before: before, After: after, Destruction: d}, nil
 }
 
-// survivors is the contents without what o names and without what earlier
-// orders condemned; present says whether o names anything that is there.
-func (k *Keyring) survivors(o Order) (*contents, bool) {
+// survivors is the contents without what o names; present says whether it
+// names anything that is there. What other orders condemned stays in until
+// their own turn, so that each has its own rotation and receipt.
+func (k *Keyring) survivors(o Order) (c *contents, present bool) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	present := slices.ContainsFunc(o.Subjects, func(s core.Subject) bool { return k.subjects[s] != nil }) ||
-		slices.ContainsFunc(o.Epochs, func(e core.Epoch) bool { return k.epochs[e] != nil })
-	if !present {
-		return nil, false
-	}
-	c := &contents{
-		subjects: make(map[core.Subject]secret, len(k.subjects)),
-		epochs:   make(map[core.Epoch]secret, len(k.epochs)), destroyed: map[time.Duration]int64{}, control: k.control,
+	c = &contents{
+		subjects: make(map[core.Subject]secret, len(k.subjects)), epochs: make(map[core.Epoch]secret, len(k.epochs)),
+		destroyed: maps.Clone(k.destroyed), control: k.control,
 	}
 	for s, l := range k.subjects {
-		if !l.dead.Load() {
-			c.subjects[s] = l.secret
-		}
-	}
-	for keep, start := range k.destroyed {
-		c.destroyed[keep] = start
+		c.subjects[s] = l.secret
 	}
 	for e, l := range k.epochs {
-		if l.dead.Load() {
-			c.forbid(e)
-		} else {
-			c.epochs[e] = l.secret
-		}
+		c.epochs[e] = l.secret
+	}
+	for _, s := range o.Subjects {
+		delete(c.subjects, s)
 	}
 	for _, e := range o.Epochs {
+		delete(c.epochs, e)
 		c.forbid(e)
 	}
-	return c, true
+	return c, len(c.subjects) < len(k.subjects) || len(c.epochs) < len(k.epochs)
 }
 
 func (c *contents) forbid(e core.Epoch) {
