@@ -222,7 +222,7 @@ func (d *Declaration) services() {
 	each(d.root, "services", func(s source) { d.serve = append(d.serve, s) })
 	slices.SortFunc(d.serve, byName)
 	for _, s := range d.serve {
-		d.p.Services = append(d.p.Services, Service{Name: s.name, What: text(s.n, "what"), Purposes: sorted(texts(s.n, "purposes"))})
+		d.p.Services = append(d.p.Services, OwnService{Name: s.name, What: text(s.n, "what"), Purposes: sorted(texts(s.n, "purposes"))})
 	}
 }
 

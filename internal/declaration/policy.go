@@ -44,7 +44,7 @@ type Policy struct {
 	Updates      Updates
 	SupportUntil time.Time // last second (UTC) of the day until which security updates come
 	Afterwards   string    // what still works after that day
-	Services     []Service
+	Services     []OwnService
 	Shares       []Share
 	Contacts     Contacts
 	Claims       []Claim
@@ -256,8 +256,8 @@ type Updates struct {
 	High        time.Duration
 }
 
-// Service is the maker's own app or cloud that reads.
-type Service struct {
+// OwnService is a service: the maker's own app or cloud that reads.
+type OwnService struct {
 	Name     string
 	What     string   // what it does, in plain words
 	Purposes []string // sorted; it may read only fields that have one of them
