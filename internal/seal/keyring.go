@@ -51,11 +51,12 @@ type Keyring struct {
 	leases leases
 }
 
-// living is a secret in memory. dead ends every lease that rests on it; the
-// secret itself goes when it is out of every copy.
+// living is a secret in memory. retired ends sealing with it, dead every lease
+// that rests on it; the secret itself goes when it is out of every copy.
 type living struct {
-	secret secret // guarded by Keyring.mu
-	dead   atomic.Bool
+	secret  secret // guarded by Keyring.mu
+	retired atomic.Bool
+	dead    atomic.Bool
 }
 
 // Create makes a new keyring of generation 1 and its root. It fails with

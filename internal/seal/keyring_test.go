@@ -313,6 +313,35 @@ func TestShred(t *testing.T) {
 	}
 }
 
+func TestRetiredSubjectOpensOnly(t *testing.T) {
+	h := newHouse(t, t.TempDir())
+	k := h.create(t)
+	s, e := addSubjects(t, k, 2), h.epoch(0)
+	ensure(t, k, e)
+	b := sealed(t, k, s[0], e)
+	before, err := k.Lease(s[0], e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Retire(s[0])
+	after, err := k.Lease(s[0], e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, key := range map[string]*seal.Key{"a lease from before": before, "a lease from after": after} {
+		_, err := key.Seal(nil, []byte("x"), nil)
+		wantReason(t, what, err, core.Unknown, "erased")
+	}
+	if !opens(t, k, s[0], e, b) {
+		t.Error("what was sealed before does not open")
+	}
+	sealed(t, k, s[1], e) // the neighbour goes on
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	sealed(t, h.open(t), s[0], e)
+}
+
 func TestLeaseEndsByTime(t *testing.T) {
 	h := newHouse(t, t.TempDir())
 	k := h.create(t)

@@ -63,6 +63,9 @@ func (k *Key) Seal(dst, plaintext, aad []byte) ([]byte, error) {
 	if err := k.check(); err != nil {
 		return dst, err
 	}
+	if k.subject.retired.Load() {
+		return dst, noSubjectKey()
+	}
 	return k.aead.Seal(dst, nil, plaintext, aad), nil
 }
 

@@ -58,6 +58,18 @@ func (k *Keyring) Shred(ctx context.Context, o Order) (Receipt, error) {
 	return r, nil
 }
 
+// Retire ends sealing for a subject that is about to be shredded, on the leases
+// that are out too. What was sealed still opens, so that a legal hold can be
+// served before Shred. It lasts until the keyring is opened anew: whoever
+// retires keeps an intent and retires again.
+func (k *Keyring) Retire(s core.Subject) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if l := k.subjects[s]; l != nil {
+		l.retired.Store(true)
+	}
+}
+
 // condemn ends the leases on what is to be destroyed.
 func (k *Keyring) condemn(o Order) {
 	k.mu.Lock()
