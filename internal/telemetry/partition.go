@@ -17,6 +17,7 @@ type Row struct {
 	Part    Part
 	Place   Place // where in the journal it came from
 	ID      int64 // its number in the partition, from 1 without gaps; 0 before it is filed
+	First   bool  // the first part of its reading, by which the reading is counted; not kept
 }
 
 // Place names one record of the journal for ever. A reading that its device
@@ -163,4 +164,46 @@ type AuditVisitor struct {
 	Batch func(*Batch) error        // each batch, by number; before the rows
 	Row   func(*Row) error          // each row, by number
 	Fault func(detail string) error // what the engine finds wrong with the structure
+}
+
+// PartPlace names one part of one record of the journal.
+type PartPlace struct {
+	Place Place
+	Epoch core.Epoch
+	Group uint8
+}
+
+// Waiting is what the late lane holds for one epoch.
+type Waiting struct {
+	Epoch core.Epoch
+	Rows  uint64
+	Since time.Time // when the oldest of them came in
+}
+
+// LateLane keeps rows whose partition is not open or cannot be written now,
+// in the order in which they came, until the projector files them.
+type LateLane interface {
+	// Park keeps rows, durable when it returns. The same part of the same
+	// record is kept once.
+	Park(ctx context.Context, rows []Row) error
+	// After names the parts of records after m that wait here.
+	After(ctx context.Context, m Mark) ([]PartPlace, error)
+	// Waiting says for each epoch what is here.
+	Waiting(ctx context.Context) ([]Waiting, error)
+	// Take yields up to limit rows of e with numbers above after, in order.
+	Take(ctx context.Context, e core.Epoch, after uint64, limit int, yield func(id uint64, r *Row) error) error
+	// Drop forgets e's rows up to a number and says how many there were.
+	Drop(ctx context.Context, e core.Epoch, upTo uint64) (uint64, error)
+	// Scan yields e's rows that q wants, in the order in which they came.
+	Scan(ctx context.Context, e core.Epoch, q *Query, yield func(*Row) error) error
+	// Damaged says what was found wrong with the lane's file and where it was
+	// put aside; empty when nothing was.
+	Damaged() string
+}
+
+// Wants reports whether q wants a row: its subject, time and group.
+func (q *Query) Wants(r *Row) bool {
+	t := time.UnixMilli(r.Reading.T)
+	return r.Reading.Subject == q.Subject && !t.Before(q.From) && t.Before(q.To) &&
+		(q.Want == nil || q.Want(r.Reading.Policy, r.Reading.Stream, r.Part.Group))
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math/bits"
+	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
 )
@@ -76,4 +77,14 @@ func NextChain(chain core.Hash, b *Batch) core.Hash {
 	out = binary.BigEndian.AppendUint64(out, b.Count)
 	out = append(out, b.Root[:]...)
 	return sha256.Sum256(out)
+}
+
+// Sealed is one root entry: how far a partition had come when the ledger
+// recorded it.
+type Sealed struct {
+	Epoch       core.Epoch
+	First, Last uint64    // batches of this entry
+	Rows        uint64    // rows of the partition up to Last
+	Chain       core.Hash // after Last
+	At          time.Time // of the ledger record
 }

@@ -1,0 +1,191 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/telemetry"
+)
+
+// AddCounts adds to the counts by minute and to the totals.
+func (t *Tx) AddCounts(ctx context.Context, counts []telemetry.Count) error {
+	type total struct {
+		product core.ProductID
+		kind    telemetry.CountKind
+		reason  telemetry.Reason
+	}
+	var order []total
+	sums := map[total]uint64{}
+	ctx = context.WithoutCancel(ctx) // many short statements
+	err := t.many(ctx, `INSERT INTO telemetry_count (minute, product, subject, kind, reason, n) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT (minute, product, subject, kind, reason) DO UPDATE SET n = telemetry_count.n + excluded.n`,
+		len(counts), func(i int) []any {
+			c := &counts[i]
+			k := total{c.Product, c.Kind, c.Reason}
+			if sums[k] == 0 {
+				order = append(order, k)
+			}
+			sums[k] += c.N
+			return []any{int64(c.Minute), string(c.Product), someSubject(c.Subject), string(c.Kind), string(c.Reason), int64(c.N)}
+		})
+	if err != nil {
+		return fmt.Errorf("add counts: %w", err)
+	}
+	err = t.many(ctx, `INSERT INTO telemetry_total (product, kind, reason, n) VALUES (?, ?, ?, ?)
+		ON CONFLICT (product, kind, reason) DO UPDATE SET n = telemetry_total.n + excluded.n`,
+		len(order), func(i int) []any {
+			k := order[i]
+			return []any{string(k.product), string(k.kind), string(k.reason), int64(sums[k])}
+		})
+	if err != nil {
+		return fmt.Errorf("add totals: %w", err)
+	}
+	return nil
+}
+
+// AddSubjectCounts adds to the running figures of subjects.
+func (t *Tx) AddSubjectCounts(ctx context.Context, counts []telemetry.SubjectCount) error {
+	err := t.many(context.WithoutCancel(ctx), `INSERT INTO telemetry_subject
+			(subject, product, accepted, stored, duplicates, dropped_fields, refused, last_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (subject, product) DO UPDATE SET accepted = telemetry_subject.accepted + excluded.accepted,
+			stored = telemetry_subject.stored + excluded.stored, duplicates = telemetry_subject.duplicates + excluded.duplicates,
+			dropped_fields = telemetry_subject.dropped_fields + excluded.dropped_fields,
+			refused = telemetry_subject.refused + excluded.refused,
+			last_ms = CASE WHEN excluded.last_ms > telemetry_subject.last_ms THEN excluded.last_ms ELSE telemetry_subject.last_ms END`,
+		len(counts), func(i int) []any {
+			c := &counts[i]
+			return []any{
+				c.Subject[:], string(c.Product), int64(c.Accepted), int64(c.Stored), int64(c.Duplicates),
+				int64(c.DroppedFields), int64(c.Refused), c.Last,
+			}
+		})
+	if err != nil {
+		return fmt.Errorf("add counts of subjects: %w", err)
+	}
+	return nil
+}
+
+// many runs one statement n times.
+func (t *Tx) many(ctx context.Context, query string, n int, args func(int) []any) error {
+	if n == 0 {
+		return nil
+	}
+	stmt, err := t.tx.PrepareContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stmt.Close() }() // its transaction goes on without it
+	for i := range n {
+		if _, err := stmt.ExecContext(ctx, args(i)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// someSubject is empty for nobody: unlike NULL it is equal to itself, which a
+// primary key needs.
+func someSubject(s core.Subject) []byte {
+	if s.IsZero() {
+		return []byte{}
+	}
+	return s[:]
+}
+
+// Totals are the counts since the beginning, of one product or of all.
+func (t *Tx) Totals(ctx context.Context, product core.ProductID) (telemetry.Totals, error) {
+	var out telemetry.Totals
+	err := each(ctx, t.tx, `SELECT kind, reason, sum(n) FROM telemetry_total WHERE ? = '' OR product = ?
+		GROUP BY kind, reason ORDER BY kind, reason`, []any{string(product), string(product)}, func(scan scanner) error {
+		var kind telemetry.CountKind
+		var reason telemetry.Reason
+		var n int64
+		if err := scan(&kind, &reason, &n); err != nil {
+			return err
+		}
+		switch kind {
+		case telemetry.CountAccepted:
+			out.Accepted = uint64(n)
+		case telemetry.CountStored:
+			out.Stored = uint64(n)
+		case telemetry.CountDuplicate:
+			out.Duplicates = uint64(n)
+		case telemetry.CountExpired:
+			out.Expired = uint64(n)
+		case telemetry.CountParked:
+			out.Parked = uint64(n)
+		case telemetry.CountDroppedField:
+			out.DroppedFields = uint64(n)
+		case telemetry.CountRefused:
+			out.Refused = append(out.Refused, telemetry.ReasonCount{Reason: reason, N: uint64(n)})
+		}
+		return nil
+	})
+	if err != nil {
+		return telemetry.Totals{}, fmt.Errorf("read totals: %w", err)
+	}
+	return out, nil
+}
+
+// SubjectCount are the running figures of one subject, by product.
+func (t *Tx) SubjectCount(ctx context.Context, s core.Subject) ([]telemetry.SubjectCount, error) {
+	var out []telemetry.SubjectCount
+	err := each(ctx, t.tx, `SELECT product, accepted, stored, duplicates, dropped_fields, refused, last_ms
+		FROM telemetry_subject WHERE subject = ? ORDER BY product`, []any{s[:]}, func(scan scanner) error {
+		c := telemetry.SubjectCount{Subject: s}
+		err := scan(&c.Product, &c.Accepted, &c.Stored, &c.Duplicates, &c.DroppedFields, &c.Refused, &c.Last)
+		out = append(out, c)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read counts of a subject: %w", err)
+	}
+	return out, nil
+}
+
+// MinuteCounts are the counts from one minute on, in order.
+func (t *Tx) MinuteCounts(ctx context.Context, from telemetry.Minute, limit int) ([]telemetry.Count, error) {
+	var out []telemetry.Count
+	err := each(ctx, t.tx, `SELECT minute, product, subject, kind, reason, n FROM telemetry_count
+		WHERE minute >= ? ORDER BY minute, product, subject, kind, reason LIMIT ?`, []any{int64(from), limit}, func(scan scanner) error {
+		var c telemetry.Count
+		var subject []byte
+		if err := scan(&c.Minute, &c.Product, &subject, &c.Kind, &c.Reason, &c.N); err != nil {
+			return err
+		}
+		copyWhole(c.Subject[:], subject)
+		out = append(out, c)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read counts by minute: %w", err)
+	}
+	return out, nil
+}
+
+// PruneCounts drops the counts of minutes before one.
+func (t *Tx) PruneCounts(ctx context.Context, before telemetry.Minute) (int64, error) {
+	res, err := t.tx.ExecContext(ctx, `DELETE FROM telemetry_count WHERE minute < ?`, int64(before))
+	if err != nil {
+		return 0, fmt.Errorf("prune counts: %w", err)
+	}
+	return res.RowsAffected()
+}
+
+// ForgetCounts makes a subject's counts nobody's: the sums by minute stay.
+func (t *Tx) ForgetCounts(ctx context.Context, s core.Subject) error {
+	_, err := t.tx.ExecContext(ctx, `INSERT INTO telemetry_count (minute, product, subject, kind, reason, n)
+		SELECT minute, product, ?, kind, reason, n FROM telemetry_count WHERE subject = ?
+		ON CONFLICT (minute, product, subject, kind, reason) DO UPDATE SET n = telemetry_count.n + excluded.n`, []byte{}, s[:])
+	if err == nil {
+		_, err = t.tx.ExecContext(ctx, `DELETE FROM telemetry_count WHERE subject = ?`, s[:])
+	}
+	if err == nil {
+		_, err = t.tx.ExecContext(ctx, `DELETE FROM telemetry_subject WHERE subject = ?`, s[:])
+	}
+	if err != nil {
+		return fmt.Errorf("forget counts of a subject: %w", err)
+	}
+	return nil
+}
