@@ -167,6 +167,7 @@ func conform(k kind, c *x509.Certificate) error {
 	isCA, pathLen, usage := false, -1, x509.KeyUsageDigitalSignature
 	var eku []x509.ExtKeyUsage
 	curve := elliptic.P256()
+	algorithm := x509.ECDSAWithSHA384 // by the root
 	maxLife := maxDeviceLife
 	switch k {
 	case kindRoot:
@@ -178,15 +179,18 @@ func conform(k kind, c *x509.Certificate) error {
 		isCA, pathLen, usage, maxLife = true, 0, x509.KeyUsageCertSign|x509.KeyUsageCRLSign, intermediateLife
 		eku = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	case kindServer:
-		maxLife = serverLife
+		maxLife, algorithm = serverLife, x509.ECDSAWithSHA256
 		eku = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	case kindDevice:
+		algorithm = x509.ECDSAWithSHA256
 		eku = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	}
 	pub, ok := c.PublicKey.(*ecdsa.PublicKey)
 	switch {
 	case !ok || pub.Curve != curve:
 		return fmt.Errorf("its key is not %s", curve.Params().Name)
+	case c.SignatureAlgorithm != algorithm:
+		return fmt.Errorf("it is signed with %s, not %s", c.SignatureAlgorithm, algorithm)
 	case c.IsCA != isCA || isCA && c.MaxPathLen != pathLen:
 		return errors.New("it is a CA and must not be, or the other way round, or its path length is wrong")
 	case c.KeyUsage != usage:

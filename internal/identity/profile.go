@@ -100,15 +100,19 @@ func operationalTemplate(env core.Environment, tag string, now time.Time) *x509.
 	return t
 }
 
-// serverCATemplate is the issuer of the server's own certificate. All URI and
-// mail names are excluded, so that it cannot name a device.
+// noDomain never exists (RFC 6761 §6.4).
+const noDomain = "none.invalid"
+
+// serverCATemplate is the issuer of the server's own certificate. The only URI
+// and mail names that it may give are of a domain that does not exist, so that
+// it cannot name a device.
 func serverCATemplate(env core.Environment, tag string, now time.Time) *x509.Certificate {
 	t := caTemplate(fmt.Sprintf("Hawser %s server %s", env, tag), newSerial(), now, intermediateLife)
 	t.MaxPathLenZero = true
 	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	t.PermittedDNSDomainsCritical = true
-	t.ExcludedURIDomains = []string{"."}
-	t.ExcludedEmailAddresses = []string{"."}
+	t.PermittedURIDomains = []string{noDomain}
+	t.PermittedEmailAddresses = []string{noDomain}
 	t.SignatureAlgorithm = x509.ECDSAWithSHA384
 	return t
 }

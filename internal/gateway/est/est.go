@@ -1,0 +1,315 @@
+// Package est is the devices' enrolment door: Enrolment over Secure Transport
+// (RFC 7030, as clarified by RFC 8951) over HTTPS. It offers /cacerts,
+// /simpleenroll by a per-device enrolment code (HTTP Basic, user = serial
+// number), and /simplereenroll by the certificate that is to be renewed
+// (mutual TLS). It translates requests into calls of identity and answers into
+// certs-only PKCS#7; whom to give a certificate is decided there. Full CMC,
+// server-side key generation and CSR attributes are not offered.
+package est
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/smallstep/pkcs7"
+	"golang.org/x/time/rate"
+
+	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/identity"
+	"github.com/hawser-iot/hawser/internal/wire"
+)
+
+// Limits of a request.
+const (
+	maxBodyBytes    = 16 << 10 // base64 and all
+	bodyTimeout     = 10 * time.Second
+	answerTimeout   = 20 * time.Second
+	maxAtOnce       = 64
+	waitForTurn     = 2 * time.Second
+	retryWhenFull   = 5 * time.Second
+	maxSerialChars  = wire.MaxSerial
+	maxCodeChars    = wire.MaxCode
+	logsPerSecond   = 20
+	logsAtOnce      = 200
+	textContentType = "text/plain; charset=utf-8"
+)
+
+// Identity decides. *identity.Service is one.
+type Identity interface {
+	Enrol(ctx context.Context, source netip.Addr, device core.DeviceID, code string, csrDER []byte) ([][]byte, error)
+	Renew(ctx context.Context, leaf *x509.Certificate, csrDER []byte) ([][]byte, error)
+	VerifyLeaf(leaf *x509.Certificate) error
+}
+
+// Deps is what the door stands on. Every field is required.
+type Deps struct {
+	Identity Identity
+	Bundle   [][]byte // certificates of /cacerts, DER: identity.CA.Bundle
+	Log      *slog.Logger
+}
+
+type door struct {
+	d       Deps
+	cacerts []byte        // the ready answer
+	turns   chan struct{} // one token per request at work
+	logs    *rate.Limiter // strangers cannot fill the disk with their refusals
+}
+
+// New makes the handler for /.well-known/est/. It belongs behind TLS 1.3 with
+// ClientAuth tls.VerifyClientCertIfGiven or tls.RequestClientCert: a device that
+// enrols has no certificate yet. It verifies what it uses itself.
+func New(d Deps) (http.Handler, error) {
+	if d.Identity == nil || len(d.Bundle) == 0 || d.Log == nil {
+		return nil, errors.New("est: a dependency is missing")
+	}
+	e := &door{d: d, turns: make(chan struct{}, maxAtOnce), logs: rate.NewLimiter(logsPerSecond, logsAtOnce)}
+	var all []byte
+	for _, der := range d.Bundle {
+		all = append(all, der...)
+	}
+	var err error
+	if e.cacerts, err = certsOnly(all); err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+wire.ESTCACerts, e.serve(e.bundle))
+	mux.HandleFunc("POST "+wire.ESTEnrol, e.serve(e.enrol))
+	mux.HandleFunc("POST "+wire.ESTReenrol, e.serve(e.reenrol))
+	return mux, nil
+}
+
+// certsOnly is a certs-only SignedData (RFC 5272 §4.1) of these certificates
+// in base64 on one line: RFC 8951 §3.1 drops the line breaks of RFC 7030, and
+// clients exist that fail on them.
+func certsOnly(der []byte) ([]byte, error) {
+	p7, err := pkcs7.DegenerateCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	return base64.StdEncoding.AppendEncode(nil, p7), nil
+}
+
+// serve bounds a request in time, and turns an error into its
+// answer.
+func (e *door) serve(handle func(*http.Request) ([]byte, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if v := recover(); v != nil {
+				e.d.Log.ErrorContext(r.Context(), "enrolment request panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+				e.refuse(w, r, errors.New("panic"))
+			}
+		}()
+		// A connection is one handshake and one request: a later request on it
+		// would be made with a certificate that may be superseded by then.
+		w.Header().Set("Connection", "close")
+		w.Header().Set("Cache-Control", "no-store")
+		c := http.NewResponseController(w)
+		now := time.Now()
+		_ = errors.Join(c.SetReadDeadline(now.Add(bodyTimeout)), c.SetWriteDeadline(now.Add(answerTimeout))) // unsupported in tests without a connection
+		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+		defer cancel()
+		answer, err := handle(r.WithContext(ctx))
+		if err != nil {
+			e.refuse(w, r, err)
+			return
+		}
+		h := w.Header()
+		h.Set("Content-Type", wire.PKCS7Type+"; smime-type="+wire.CertsOnly)
+		h.Set("Content-Transfer-Encoding", wire.ESTEncoding) // RFC 8951 §3.1: of no meaning; old clients look for it
+		h.Set("Content-Length", strconv.Itoa(len(answer)))
+		_, _ = w.Write(answer) // the client left; it will ask again
+	}
+}
+
+// take waits a moment for one of maxAtOnce turns, so that a renewal storm
+// queues in the clients and not in our memory. The body is read before, so that
+// a client that sends it drop by drop holds no turn.
+func (e *door) take(ctx context.Context) error {
+	select {
+	case e.turns <- struct{}{}:
+		return nil
+	default:
+	}
+	t := time.NewTimer(waitForTurn)
+	defer t.Stop()
+	select {
+	case e.turns <- struct{}{}:
+		return nil
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return &identity.RetryError{
+		Refusal: core.E(core.Unavail, "door-full", "too many devices enrol at once", "try again in a few seconds"),
+		After:   retryWhenFull,
+	}
+}
+
+func (e *door) give() { <-e.turns }
+
+func (e *door) bundle(*http.Request) ([]byte, error) { return e.cacerts, nil }
+
+func (e *door) enrol(r *http.Request) ([]byte, error) {
+	user, code, ok := r.BasicAuth()
+	if !ok || len(user) == 0 {
+		return nil, core.E(core.Denied, "no-credentials", "an enrolment code is required", "HTTP Basic: the serial number as user, the enrolment code as password")
+	}
+	if len(user) > maxSerialChars || len(code) > maxCodeChars {
+		return nil, core.E(core.Denied, "credentials-size", "serial number or enrolment code are too long", "check both")
+	}
+	csr, err := readCSR(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.take(r.Context()); err != nil {
+		return nil, err
+	}
+	defer e.give()
+	return leafOnly(e.d.Identity.Enrol(r.Context(), source(r), core.DeviceID(user), code, csr))
+}
+
+func (e *door) reenrol(r *http.Request) ([]byte, error) {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return nil, core.E(core.Denied, "no-certificate", "a device renews with its present certificate", "connect with it (mutual TLS)")
+	}
+	leaf := r.TLS.PeerCertificates[0]
+	if err := e.d.Identity.VerifyLeaf(leaf); err != nil {
+		return nil, err
+	}
+	csr, err := readCSR(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.take(r.Context()); err != nil {
+		return nil, err
+	}
+	defer e.give()
+	return leafOnly(e.d.Identity.Renew(r.Context(), leaf, csr))
+}
+
+// leafOnly answers with the issued certificate and nothing else (RFC 7030
+// §4.2.3); its issuer is in /cacerts.
+func leafOnly(chain [][]byte, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	return certsOnly(chain[0])
+}
+
+// source is the address of the peer; behind a balancer, the server has
+// replaced it by what PROXY v2 said.
+func source(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{} // counted with all other unknown sources
+	}
+	return ap.Addr()
+}
+
+// readCSR reads the body of an enrolment: a PKCS#10 request in base64.
+func readCSR(r *http.Request) ([]byte, error) {
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != wire.PKCS10Type {
+		return nil, core.E(core.Invalid, "content-type", "the body is not declared as "+wire.PKCS10Type, "send Content-Type: "+wire.PKCS10Type)
+	}
+	if r.ContentLength > maxBodyBytes {
+		return nil, tooLarge()
+	}
+	b, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
+	if err != nil {
+		return nil, &core.Error{Kind: core.Invalid, Reason: "body", Message: "the body did not arrive whole", Hint: "send it again", Err: err}
+	}
+	if len(b) > maxBodyBytes {
+		return nil, tooLarge()
+	}
+	return decodeBody(b)
+}
+
+func tooLarge() error {
+	return core.E(core.TooLarge, "body-size", "the request is larger than 16 KB", "send a PKCS#10 request in base64; a usual one has 500 bytes")
+}
+
+// decodeBody reads base64 with or without line breaks (RFC 8951 §3.1).
+func decodeBody(b []byte) ([]byte, error) {
+	if strings.HasPrefix(string(b[:min(len(b), 64)]), "-----BEGIN") {
+		return nil, core.E(core.Invalid, "body-pem", "the body is PEM", "send the base64 of the DER only, without the lines that begin with dashes")
+	}
+	out := make([]byte, 0, len(b))
+	for _, c := range b {
+		if c != '\r' && c != '\n' && c != ' ' && c != '\t' {
+			out = append(out, c)
+		}
+	}
+	n, err := base64.StdEncoding.Strict().Decode(out, out)
+	if err != nil || n == 0 {
+		return nil, &core.Error{Kind: core.Invalid, Reason: "body-base64", Message: "the body is not base64", Hint: "send the base64 of a PKCS#10 request in DER", Err: err}
+	}
+	return out[:n], nil
+}
+
+// status maps kinds to HTTP for this door.
+func status(err error, path string) int {
+	switch core.KindOf(err) {
+	case core.Invalid:
+		return http.StatusBadRequest
+	case core.Denied, core.Unknown:
+		if path == wire.ESTEnrol {
+			return http.StatusUnauthorized
+		}
+		return http.StatusForbidden
+	case core.Conflict, core.Unready:
+		return http.StatusConflict
+	case core.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case core.TooMany:
+		return http.StatusTooManyRequests
+	case core.Unavail:
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusInternalServerError
+	}
+}
+
+// refuse answers with one short line of plain text (RFC 7030 §4.2.3 leaves the
+// form open). The reason goes to the log, and neither serial number nor
+// certificate do.
+func (e *door) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	code := status(err, r.URL.Path)
+	level := slog.LevelInfo
+	if code >= http.StatusInternalServerError {
+		level = slog.LevelError
+	}
+	if e.logs.Allow() {
+		e.d.Log.Log(r.Context(), level, "enrolment refused", slog.String("path", r.URL.Path), slog.String("reason", core.ReasonOf(err)),
+			slog.Int("status", code), slog.String("source", source(r).String()), slog.Any("err", err))
+	}
+	text := "internal error; the server's log says more"
+	if f, ok := errors.AsType[*core.Error](err); ok && f.Kind != core.Internal {
+		text = f.Message
+		if f.Hint != "" {
+			text += "; " + f.Hint
+		}
+	}
+	h := w.Header()
+	if code == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Basic realm="`+wire.ESTRealm+`", charset="UTF-8"`)
+	}
+	if after, ok := errors.AsType[*identity.RetryError](err); ok {
+		h.Set("Retry-After", strconv.Itoa(int((after.After+time.Second-1)/time.Second)))
+	} else if code == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "30")
+	}
+	h.Set("Content-Type", textContentType)
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	_, _ = io.WriteString(w, text+"\n") // the client left; nothing to do
+}
