@@ -34,8 +34,9 @@ type Options struct {
 	Now           func() time.Time // required
 }
 
-// Completion hears of the fate of a submitted record.
-type Completion interface {
+// Completion hears of the fate of a submitted record. (It is an alias so that
+// a package below this one can name the same type without importing it.)
+type Completion = interface {
 	// Done is called exactly once for each record that Submit took, in the
 	// order of Submit, from the journal's own goroutine: it must not block
 	// nor call back into the journal. A nil error means "on disk". Otherwise
