@@ -5,12 +5,12 @@
 -- One row per origin. The one with the highest number is the current one; the
 -- others ended with a restore and are kept as they were.
 CREATE TABLE ledger_origin (
-	number     INTEGER PRIMARY KEY, -- [plain] 1, 2, … in the order in which they began
+	number     INTEGER PRIMARY KEY,  -- [plain] 1, 2, … in the order in which they began
 	name       TEXT NOT NULL UNIQUE, -- [plain] the origin line of its checkpoints
-	first      BIGINT NOT NULL,     -- [plain] position of its entry 0
-	size       BIGINT NOT NULL,     -- [plain] the committed head: how many entries
-	root       BLOB NOT NULL,       -- [plain] the committed head: RFC 6962 root of these entries
-	checkpoint BLOB                 -- [plain] the last signed checkpoint of this origin; NULL before the first
+	first      BIGINT NOT NULL,      -- [plain] position of its entry 0
+	size       BIGINT NOT NULL,      -- [plain] the committed head: how many entries
+	root       BLOB NOT NULL,        -- [plain] the committed head: RFC 6962 root of these entries
+	checkpoint BLOB                  -- [plain] the last signed checkpoint of this origin; NULL before the first
 );
 
 -- Kinds and products, each pair once, so that an entry names them in a byte.
