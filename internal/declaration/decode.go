@@ -125,13 +125,9 @@ func until(n *node, key string) time.Time {
 }
 
 func texts(n *node, key string) []string {
-	v := n.get(key)
-	if v == nil {
-		return nil
-	}
 	var out []string
-	for _, item := range v.list {
-		if !item.bad && item.kind == textKind {
+	for _, item := range n.sound(key) {
+		if item.kind == textKind {
 			out = append(out, item.text)
 		}
 	}
@@ -159,15 +155,19 @@ func each(n *node, key string, visit func(source)) {
 
 // items visits the maps of a list.
 func items(n *node, key string, visit func(source)) {
-	v := n.get(key)
-	if v == nil {
-		return
-	}
-	for _, item := range v.list {
-		if !item.bad && item.kind == mapKind {
+	for _, item := range n.sound(key) {
+		if item.kind == mapKind {
 			visit(source{text(item, "name"), item.at, item})
 		}
 	}
+}
+
+// pairs is the entries of a table, sound and faulty.
+func (d *Declaration) pairs(table string) []pair {
+	if p := d.root.find(table); p != nil {
+		return p.value.pairs
+	}
+	return nil
 }
 
 func byName(a, b source) int { return strings.Compare(a.name, b.name) }
@@ -298,9 +298,7 @@ func (d *Declaration) shares() {
 		x := shareSource{source: s, Share: Share{
 			Name: s.name, Purpose: text(s.n, "purpose"), Transform: texts(s.n, "transform"), ContractUntil: until(s.n, "contract_until"),
 		}}
-		if f := s.n.get("fields"); f != nil {
-			x.fields = f.list
-		}
+		x.fields = s.n.sound("fields")
 		d.share = append(d.share, x)
 	})
 	slices.SortFunc(d.share, func(a, b shareSource) int { return strings.Compare(a.name, b.name) })

@@ -149,6 +149,9 @@ func fixPattern(s *shape, text string) string {
 	low := strings.ToLower(strings.TrimSpace(text))
 	switch s.rule {
 	case ruleReader, ruleCommandBy:
+		if s.rule == ruleCommandBy && (low == "marketing" || strings.HasPrefix(low, "share:")) {
+			return "remove it: " + low + " gives no commands"
+		}
 		if near := nearest(low, Roles()); near != "" {
 			return "did you mean " + near + "?"
 		}
@@ -173,14 +176,18 @@ func fixPattern(s *shape, text string) string {
 			return "write a DNS name: addresses change, and routers allow by name"
 		}
 		return "write a DNS name in lower case, such as ntp.example.com"
-	case ruleDate, ruleSupport, ruleShareEnd, ruleLegacy:
-		if s.pattern == datePattern {
-			return "write year-month-day, such as 2032-12-31"
-		}
 	case ruleEnd:
 		return "write shred, or aggregate(k=20, by=day) with by one of hour, day, week, month"
 	}
-	if s.pattern == spanPattern || s.pattern == sleepPattern {
+	switch s.pattern {
+	case datePattern:
+		return "write year-month-day, such as 2032-12-31"
+	case sleepPattern:
+		if eternal(low) {
+			return "write until-end-of-support, or a span such as 2y"
+		}
+		return fixSpan(s, low)
+	case spanPattern:
 		return fixSpan(s, low)
 	}
 	return "write " + s.want
@@ -191,9 +198,15 @@ func isAddress(s string) bool {
 	return err == nil
 }
 
+// eternal reports whether text asks for a span without end.
+func eternal(text string) bool {
+	low := strings.ToLower(text)
+	return strings.Contains(low, "ever") || strings.Contains(low, "unlimited") || strings.Contains(low, "infinite")
+}
+
 func fixSpan(s *shape, low string) string {
 	switch {
-	case strings.Contains(low, "ever") || strings.Contains(low, "unlimited") || low == "infinite":
+	case eternal(low):
 		return "nothing is kept for ever: write a span between 1h and 10y, such as 30d"
 	case strings.Contains(low, "month") || strings.HasSuffix(low, "mo"):
 		return "months differ in length: write days, such as 30d"

@@ -57,24 +57,24 @@ func (j *judge) streams() {
 	used := map[string]bool{}
 	known := j.d.root.get("streams")
 	var names []string
-	if known != nil {
-		for _, p := range known.pairs {
-			names = append(names, p.key)
-		}
+	for _, p := range j.d.pairs("streams") {
+		names = append(names, p.key)
 	}
-	for _, f := range j.d.fields {
-		v := f.n.get("stream")
+	for _, p := range j.d.pairs("data") {
+		v := p.value.find("stream")
 		if v == nil {
 			continue
 		}
-		used[v.text] = true
-		if known != nil && !slices.Contains(names, v.text) {
-			fix := "declare it under `streams`"
-			if near := nearest(v.text, names); near != "" {
-				fix = "did you mean " + near + "?"
-			}
-			j.add(v.at, ruleStream, fmt.Sprintf("no stream %s is declared", quote(v.text)), fix)
+		used[v.value.text] = true
+		if known == nil || v.value.bad || slices.Contains(names, v.value.text) {
+			continue
 		}
+		fix := "declare it under `streams`"
+		if near := nearest(v.value.text, names); near != "" {
+			fix = "did you mean " + near + "?"
+			used[near] = true
+		}
+		j.add(v.value.at, ruleStream, fmt.Sprintf("no stream %s is declared", quote(v.value.text)), fix)
 	}
 	for _, s := range j.d.stream {
 		if !used[s.name] {
@@ -90,11 +90,7 @@ func (j *judge) streams() {
 
 func (j *judge) namesAlike() {
 	seen := map[string]string{}
-	n := j.d.root.get("data")
-	if n == nil {
-		return
-	}
-	for _, p := range n.pairs {
+	for _, p := range j.d.pairs("data") {
 		low := strings.ToLower(p.key)
 		switch {
 		case low == "t" || low == "boot" || low == "seq":
@@ -202,11 +198,7 @@ func (j *judge) keepClasses() {
 func isStaff(role string) bool { return slices.Contains(staffRoles(), role) }
 
 func (j *judge) readers(f *fieldSource) {
-	v := f.n.get("readers")
-	if v == nil {
-		return
-	}
-	for _, item := range v.list {
+	for _, item := range f.n.sound("readers") {
 		kind, name, named := strings.Cut(item.text, ":")
 		switch {
 		case item.text == "marketing" && f.n.get("purposes") != nil && !hasFamily(f.Purposes, "marketing"):
@@ -267,11 +259,7 @@ func (j *judge) shareReader(item *node, f *fieldSource, name string) {
 }
 
 func (j *judge) protection(f *fieldSource) {
-	v := f.n.get("protection")
-	if v == nil {
-		return
-	}
-	for _, item := range v.list {
+	for _, item := range f.n.sound("protection") {
 		switch Protection(item.text) {
 		case NoStaff:
 			if i := slices.IndexFunc(f.Readers, isStaff); i >= 0 {

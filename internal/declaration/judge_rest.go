@@ -12,11 +12,7 @@ func (j *judge) commands() {
 		j.value(p.source, p.Param)
 	}
 	each(j.d.root, "commands", func(c source) {
-		by := c.n.get("by")
-		if by == nil {
-			return
-		}
-		for _, item := range by.list {
+		for _, item := range c.n.sound("by") {
 			if name, ok := strings.CutPrefix(item.text, "service:"); ok {
 				if p := j.d.root.find("services"); p == nil || !p.value.bad && p.value.find(name) == nil {
 					j.add(item.at, ruleCommandBy, fmt.Sprintf("the service %s is not declared", quote(name)), "declare it under `services`, or remove it")

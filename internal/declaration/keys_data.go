@@ -41,7 +41,7 @@ func valueKeys() []Key {
 		{Name: "type", Required: true, rule: ruleFieldType, Example: "type: number", Meaning: "number, integer (within ±2^53), boolean, string, enum (one of its values) or timestamp (RFC 3339 text).", shape: wordOf(ruleFieldType, typeWords(), refused{"media", ruleMedia, "the type media is reserved: sound and pictures are not supported yet", "leave the field out until they are"})},
 		{Name: "unit", Unit: "SenML or UCUM", Example: "unit: Cel", Meaning: "Unit of a number or integer; `1` for counts.", shape: patternOf(ruleUnit, unitPattern, "a SenML or UCUM unit such as Cel")},
 		{Name: "range", Unit: "that of the value", Example: "range: [-40, 85]", Meaning: "Least and most value of a number or integer, both included.", shape: &shape{form: listForm, rule: ruleRange, least: 2, most: 2, want: "two numbers such as [-40, 85]", item: &shape{form: numberForm, rule: ruleRange, lo: -1e300, hi: 1e300}}},
-		{Name: "values", Example: "values: [idle, heating, fault]", Meaning: "The values of an enum.", shape: listOf(ruleValues, 2, 64, textOf(1, 64, "a value of 1 to 64 characters"))},
+		{Name: "values", Example: "values: [idle, heating, fault]", Meaning: "The values of an enum.", shape: listOf(ruleValues, 2, 64, &shape{form: textForm, rule: ruleValues, least: 1, most: 64, want: "text of 1 to 64 characters"})},
 		{Name: "min_length", Default: "0", Unit: "characters", Example: "min_length: 1", Meaning: "Shortest text of a string.", shape: wholeOf(ruleLength, 0, 8192)},
 		{Name: "max_length", Unit: "characters, 1 to 8192", Example: "max_length: 40", Meaning: "Longest text of a string.", shape: wholeOf(ruleLength, 1, 8192)},
 	}

@@ -125,7 +125,7 @@ func (c *checker) check(n *node, s *shape, what string, p at) {
 		}
 	case patternForm:
 		if c.is(n, textKind, s, what) && !c.matches(s.pattern, n.text) {
-			c.fault(n, orRule(s.rule, ruleText), fmt.Sprintf("%s is %s, not %s", what, quote(n.text), s.want), fixPattern(s, n.text))
+			c.pattern(n, s, what)
 		}
 	case wordForm:
 		if c.is(n, textKind, s, what) && !slices.Contains(s.words, n.text) {
@@ -138,6 +138,22 @@ func (c *checker) check(n *node, s *shape, what string, p at) {
 	case booleanForm:
 		c.is(n, boolKind, s, what)
 	}
+}
+
+// pattern reports text that is not of its form.
+func (c *checker) pattern(n *node, s *shape, what string) {
+	rule, fix := orRule(s.rule, ruleText), fixPattern(s, n.text)
+	switch {
+	case s.pattern == spanPattern && !eternal(n.text):
+		rule = ruleDuration
+	case s.pattern == datePattern:
+		rule = ruleDate
+	}
+	if fix == "write "+s.want {
+		c.fault(n, rule, fmt.Sprintf("%s is %s, which is not of its form", what, quote(n.text)), fix)
+		return
+	}
+	c.fault(n, rule, fmt.Sprintf("%s is %s, not %s", what, quote(n.text), s.want), fix)
 }
 
 func orRule(rule, otherwise string) string {
@@ -157,7 +173,7 @@ func (c *checker) is(n *node, k kind, s *shape, what string) bool {
 		want = s.want
 	}
 	switch {
-	case n.kind == textKind && k == numberKind && oddNumber(n.text) != "":
+	case n.kind == textKind && n.plain && k == numberKind && oddNumber(n.text) != "":
 		c.fault(n, ruleNumber, fmt.Sprintf("%s is %s, %s", what, quote(n.text), oddNumber(n.text)), "write a plain decimal number such as 0.5")
 		return false
 	case n.kind == textKind && k == boolKind:
@@ -171,6 +187,9 @@ func (c *checker) is(n *node, k kind, s *shape, what string) bool {
 		fix = fmt.Sprintf("if %s is meant as text, put it in quotes", scalarText(n))
 	case n.kind == numberKind && k == textKind:
 		got, fix = scalarText(n), "write "+want
+		if s.pattern == spanPattern {
+			fix = fmt.Sprintf("add its unit, such as %[1]ss, %[1]sm, %[1]sh or %[1]sd", scalarText(n))
+		}
 	case k == listKind && n.kind != mapKind:
 		fix = "put it in brackets: [" + strings.Trim(scalarText(n), "[]") + "]"
 	case k == mapKind:
@@ -178,32 +197,28 @@ func (c *checker) is(n *node, k kind, s *shape, what string) bool {
 	default:
 		fix = "write " + want
 	}
-	rule := ruleType
-	if s.form == patternForm {
-		rule = orRule(s.rule, ruleType)
-	}
-	c.fault(n, rule, fmt.Sprintf("%s is %s, not %s", what, got, want), fix)
+	c.fault(n, orRule(s.rule, ruleType), fmt.Sprintf("%s is %s, not %s", what, got, want), fix)
 	return false
 }
 
 // oddNumber says why text that looks like a number is none.
 func oddNumber(s string) string {
 	t := strings.ToLower(strings.TrimLeft(s, "+-"))
-	switch {
-	case t == ".nan" || t == "nan":
+	switch t {
+	case ".nan", "nan":
 		return "which is no number"
-	case t == ".inf" || t == "inf" || t == "infinity":
+	case ".inf", "inf", "infinity":
 		return "which is not finite"
-	case t == "" || t[0] != '.' && (t[0] < '0' || t[0] > '9'):
-		return ""
 	}
-	for _, r := range t {
-		if !strings.ContainsRune("0123456789abcdefox_.", r) {
-			return ""
-		}
+	if oddForm().MatchString(t) {
+		return "which readers take for different numbers"
 	}
-	return "which readers take for different numbers"
+	return ""
 }
+
+var oddForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(0[xob][0-9a-f_]+|0[0-9_]+|[0-9]+_[0-9_]*|\.[0-9]+|[0-9]+\.)$`)
+})
 
 func scalarText(n *node) string {
 	switch n.kind {
@@ -292,13 +307,13 @@ func (c *checker) items(n *node, s *shape, what string) {
 		}
 		c.check(item, s.item, name, item.at)
 		if item.bad {
-			n.bad = n.bad || s.item.form != objectForm
+			n.part = true
 			continue
 		}
 		if s.unique {
 			if _, twice := seen[item.text]; twice {
 				c.fault(item, ruleRepeated, fmt.Sprintf("%s names %s twice", what, quote(item.text)), "remove or mend one of them")
-				n.bad = true
+				n.part = true
 				continue
 			}
 			seen[item.text] = item.at
@@ -318,7 +333,11 @@ func (c *checker) counts(n *node, got int, s *shape, what string) {
 	if got > s.most {
 		fix = "remove some"
 	}
-	c.add(n.at, orRule(s.rule, ruleCount), fmt.Sprintf("%s has %d items, not %s", what, got, how), fix)
+	unit := "items"
+	if got == 1 {
+		unit = "item"
+	}
+	c.add(n.at, orRule(s.rule, ruleCount), fmt.Sprintf("%s has %d %s, not %s", what, got, unit, how), fix)
 	if s.form == listForm {
 		n.bad = true
 	}
@@ -367,6 +386,10 @@ func (c *checker) word(n *node, s *shape, what string) {
 func (c *checker) number(n *node, s *shape, what string) {
 	if s.form == integerForm && n.num != math.Trunc(n.num) {
 		c.fault(n, orRule(s.rule, ruleNumber), fmt.Sprintf("%s is %s, not a whole number", what, scalarText(n)), "write a whole number")
+		return
+	}
+	if n.num != s.lo && s.lo == s.hi {
+		c.fault(n, orRule(s.rule, ruleNumber), fmt.Sprintf("%s is %s", what, scalarText(n)), "write "+number(s.lo))
 		return
 	}
 	if n.num < s.lo || n.num > s.hi {

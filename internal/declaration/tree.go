@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
+	"go.yaml.in/yaml/v4/plugin/loaderlimits"
 )
 
 // Bounds of a file. A declaration of 256 fields takes some 60 KB.
@@ -47,6 +49,7 @@ type node struct {
 	list  []*node
 	pairs []pair
 	bad   bool // a fault of it was reported; rules leave it out
+	part  bool // of a list: an item of it is bad
 }
 
 type pair struct {
@@ -68,12 +71,21 @@ func (n *node) find(key string) *pair {
 	return nil
 }
 
-// get is the value of that key if it is there and sound, or nil.
+// get is the value of that key if it is there and wholly sound, or nil.
 func (n *node) get(key string) *node {
-	if p := n.find(key); p != nil && !p.value.bad {
+	if p := n.find(key); p != nil && !p.value.bad && !p.value.part {
 		return p.value
 	}
 	return nil
+}
+
+// sound is the sound items of the list of that key.
+func (n *node) sound(key string) []*node {
+	p := n.find(key)
+	if p == nil || p.value.bad {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(p.value.list), func(x *node) bool { return x.bad })
 }
 
 // place is where a fault of the key shows: at the value, or if the key is
@@ -93,12 +105,16 @@ func readYAML(src []byte, c *faults) *node {
 		c.add(at{1, 1}, ruleSize, fmt.Sprintf("the file has %d bytes, more than %d", len(src), maxBytes), "split the product, or shorten texts")
 		return nil
 	}
+	if bytes.HasPrefix(src, []byte("\xff\xfe")) || bytes.HasPrefix(src, []byte("\xfe\xff")) {
+		c.add(at{1, 1}, ruleUTF8, "this is UTF-16", "save the file as UTF-8")
+		return nil
+	}
 	src = bytes.TrimPrefix(src, []byte("\ufeff"))
 	c.lines = strings.Split(strings.ReplaceAll(string(src), "\r\n", "\n"), "\n")
 	if !cleanText(c) {
 		return nil
 	}
-	loader, err := yaml.NewLoader(bytes.NewReader(src))
+	loader, err := yaml.NewLoader(bytes.NewReader(src), yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(4*maxDepth))))
 	if err != nil {
 		c.add(at{1, 1}, ruleYAML, "the YAML reader does not start: "+err.Error(), "report this as a bug")
 		return nil
@@ -205,6 +221,9 @@ func (c *faults) addYAML(err error) {
 		if e.ContextMsg != "" {
 			text = e.ContextMsg + ": " + text
 		}
+		if from := e.ContextMark.Line; from > 0 && from < p.line {
+			text += fmt.Sprintf("; it began on line %d", from)
+		}
 	}
 	if strings.Contains(text, "exceeded max depth") {
 		c.add(p, ruleDepth, "lists and maps are nested without end", fmt.Sprintf("nest at most %d levels", maxDepth))
@@ -221,7 +240,7 @@ func (c *faults) addYAML(err error) {
 	case strings.Contains(text, "cannot start any token"):
 		fix = "put text that begins with this character in quotes"
 	case strings.Contains(text, "',' or ']'"), strings.Contains(text, "',' or '}'"):
-		fix = "close the bracket, and separate its items with commas"
+		fix = "close the bracket, separate items with commas, and put text that contains `: ` in quotes"
 	}
 	c.add(p, ruleYAML, "this is not YAML ("+strings.ToValidUTF8(text, "?")+")", fix)
 }
