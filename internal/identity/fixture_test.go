@@ -298,3 +298,13 @@ func (f *fixture) shred(s core.Subject) {
 		f.t.Fatal(err)
 	}
 }
+
+func (f *fixture) newCode(id core.DeviceID) string {
+	f.t.Helper()
+	f.advance(2 * time.Hour) // past any pause
+	code, err := f.svc.NewCode(f.t.Context(), admin, id)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return code
+}

@@ -86,6 +86,28 @@ func (s *Service) identify(ctx context.Context, leaf *x509.Certificate) (Identif
 	default:
 		return Identified{}, refusedCert("revoked")
 	}
+	return identified(st, serial, leaf), nil
+}
+
+// Recheck says who the holder of a live session is by now, after a Change. No
+// handshake took place, so a certificate that was superseded meanwhile is
+// refused and tells nothing about a copy.
+func (s *Service) Recheck(leaf *x509.Certificate) (Identified, error) {
+	st, serial, err := s.lookup(leaf)
+	if err != nil {
+		return Identified{}, err
+	}
+	switch st.cert(serial).State {
+	case Issued, Confirmed:
+		return identified(st, serial, leaf), nil
+	case Superseded:
+		return Identified{}, refusedCert("superseded")
+	default:
+		return Identified{}, refusedCert("revoked")
+	}
+}
+
+func identified(st *state, serial Serial, leaf *x509.Certificate) Identified {
 	who := Identified{
 		Device: st.dev.ID, Product: st.dev.Product, Subject: st.subject(), Serial: serial,
 		NotAfter: leaf.NotAfter, Quarantined: !st.dev.Suspect.IsZero(),
@@ -93,7 +115,7 @@ func (s *Service) identify(ctx context.Context, leaf *x509.Certificate) (Identif
 	if !who.Subject.IsZero() {
 		who.OwnedSince = st.own.Opened
 	}
-	return who, nil
+	return who
 }
 
 // lookup finds a certificate among those we issued and may still admit.

@@ -110,9 +110,11 @@ func (e *door) serve(handle func(*http.Request) ([]byte, error)) http.HandlerFun
 				e.refuse(w, r, errors.New("panic"))
 			}
 		}()
-		// A connection is one handshake and one request: a later request on it
-		// would be made with a certificate that may be superseded by then.
-		w.Header().Set("Connection", "close")
+		if r.Method == http.MethodPost {
+			// A later request on this connection would be made with a
+			// certificate that may be superseded by then.
+			w.Header().Set("Connection", "close")
+		}
 		w.Header().Set("Cache-Control", "no-store")
 		c := http.NewResponseController(w)
 		now := time.Now()

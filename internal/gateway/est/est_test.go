@@ -241,6 +241,7 @@ func (d *door) add(id core.DeviceID) string {
 }
 
 func TestEnrolAndRenewOverTLS(t *testing.T) {
+	t.Parallel()
 	d := newDoor(t)
 	code := d.add("A1")
 	anon := d.client(nil)
@@ -290,6 +291,7 @@ func TestEnrolAndRenewOverTLS(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	d := newDoor(t)
 	code := d.add("A1")
 	undeclared, err := d.svc.AddDevice(t.Context(), admin, "undeclared", "U1")
@@ -360,6 +362,7 @@ func TestRefusals(t *testing.T) {
 // CC 1.9: two installations have no credential in common, and none that comes
 // with everything.
 func TestKnownDefaultsOnTwoInstallations(t *testing.T) {
+	t.Parallel()
 	a, b := newDoor(t), newDoor(t)
 	codeA, codeB := a.add("A1"), b.add("A1")
 	for _, d := range []*door{a, b} {
@@ -394,6 +397,7 @@ func TestKnownDefaultsOnTwoInstallations(t *testing.T) {
 }
 
 func TestRenewalRefusesForeignCertificates(t *testing.T) {
+	t.Parallel()
 	d, foreign := newDoor(t), newDoor(t)
 	key := newKey(t)
 	leaf := foreign.post(foreign.client(nil), wire.ESTEnrol, "A1", foreign.add("A1"), wire.PKCS10Type, csr(t, key)).certificates(t)[0]
@@ -414,6 +418,7 @@ func TestRenewalRefusesForeignCertificates(t *testing.T) {
 
 // A client that sends its body drop by drop is cut, and holds nobody up.
 func TestSlowBody(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("short: waits for a timeout of ten seconds")
 	}
