@@ -1,0 +1,511 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/declaration"
+	"github.com/hawser-iot/hawser/internal/identity"
+	"github.com/hawser-iot/hawser/internal/mqtt"
+	"github.com/hawser-iot/hawser/internal/telemetry"
+	"github.com/hawser-iot/hawser/internal/wire"
+)
+
+// Config bounds what strangers and devices can make the gateway do. The zero
+// value is safe: every field left 0 has the default given with it.
+type Config struct {
+	// HandshakeTimeout is how long a TLS handshake may take, from the first
+	// byte to the last. Default: 10 s.
+	HandshakeTimeout time.Duration
+	// ConnectTimeout is how long after the handshake the CONNECT may take.
+	// Default: 10 s.
+	ConnectTimeout time.Duration
+	// HandshakesAtOnce is how many handshakes compute at the same time; the
+	// others wait. Default: the number of processors.
+	HandshakesAtOnce int
+	// MaxUnauthenticated bounds connections that have not been authenticated
+	// yet, in all; more are closed at once. Default: 2,048.
+	MaxUnauthenticated int
+	// MaxUnauthenticatedPerSource is the same for one IPv4 address or one
+	// IPv6 /64. Default: 256.
+	MaxUnauthenticatedPerSource int
+	// MaxConnections bounds all connections. Default: the process's limit of
+	// open files, less 512.
+	MaxConnections int
+	// SessionExpiry is the longest time that a session's state is kept after
+	// its connection, in memory. Default: 24 h.
+	SessionExpiry time.Duration
+	// DeviceMessagesPerSecond and DeviceBytesPerSecond are the pace of one
+	// device and ProductMessagesPerSecond that of all devices of a product,
+	// as they arrive: who is faster is read later. Nothing is dropped by
+	// them. Defaults: 1,000, 1 MiB, unbounded. Negative: unbounded.
+	DeviceMessagesPerSecond, DeviceBytesPerSecond, ProductMessagesPerSecond int
+}
+
+func (c *Config) defaults() {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	span := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	span(&c.HandshakeTimeout, 10*time.Second)
+	span(&c.ConnectTimeout, 10*time.Second)
+	span(&c.SessionExpiry, 24*time.Hour)
+	def(&c.HandshakesAtOnce, runtime.GOMAXPROCS(0))
+	def(&c.MaxUnauthenticated, 2048)
+	def(&c.MaxUnauthenticatedPerSource, 256)
+	def(&c.MaxConnections, maxFiles()-512)
+	def(&c.DeviceMessagesPerSecond, 1000)
+	def(&c.DeviceBytesPerSecond, 1<<20)
+}
+
+// maxFiles is how many files the process may have open.
+func maxFiles() int {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 1024
+	}
+	return int(min(l.Cur, 1<<24))
+}
+
+// Identity says who holds a certificate whose chain has been verified, or why
+// that one is not welcome: identity.Service.
+type Identity interface {
+	Identify(ctx context.Context, leaf *x509.Certificate) (identity.Identified, error)
+}
+
+// Intake judges messages and records what was decided: telemetry.Intake.
+type Intake interface {
+	NewSource(telemetry.SourceInfo) *telemetry.Source
+	Message(src *telemetry.Source, stream, payload []byte, c telemetry.Completion, token uint64) telemetry.Verdict
+	Refuse(src *telemetry.Source, stream []byte, why telemetry.Reason, c telemetry.Completion, token uint64) error
+}
+
+// Deps are what the gateway needs. All are required but Config, Trouble and Log.
+type Deps struct {
+	Config      Config
+	Environment core.Environment
+	// Certificate gives the server's certificate; it is asked at every
+	// handshake, so it may change.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// DeviceCAs gives the authorities that sign device certificates: the
+	// operational intermediates themselves, not the root.
+	DeviceCAs func() *x509.CertPool
+	Identity  Identity
+	Intake    Intake
+	// Trouble says why the journal takes nothing at present; nil: not known,
+	// or nothing is wrong. It chooses what 5.0 clients are told.
+	Trouble func() error
+	Now     func() time.Time
+	Log     *slog.Logger // nil: nowhere
+}
+
+// Gateway is the devices' door. Its methods may be called from any goroutine.
+type Gateway struct {
+	deps             Deps
+	conf             Config
+	count            counters
+	ended, refusedBy tally
+	diary            diary
+
+	tls13, tls12 *tls.Config
+	noCerts      *x509.CertPool
+	limits       mqtt.Limits
+	reasons      []telemetry.Reason // slot.reason counts from 1 into it
+	slots        *slots
+	lobby        *lobby
+	early        early
+	table        table
+	writers      writers
+	bursts       sync.Pool
+	buffers      buffers
+
+	deviceMessages, deviceBytes, productMessages pace
+
+	products sync.Map // core.ProductID → *product
+	any12    atomic.Int64
+
+	ctx      context.Context // of everything it does; ends with Shutdown
+	cancel   context.CancelFunc
+	stopping atomic.Bool
+	rush     atomic.Bool
+	work     sync.WaitGroup // connections and listeners
+	mu       sync.Mutex     // guards what follows
+	doors    map[net.Listener]struct{}
+	once     sync.Once
+}
+
+// New makes a gateway. It listens nowhere yet; see Serve. Whoever made it
+// calls Shutdown in the end.
+func New(d Deps) (*Gateway, error) {
+	switch {
+	case d.Certificate == nil, d.DeviceCAs == nil, d.Identity == nil, d.Intake == nil, d.Now == nil:
+		return nil, errors.New("gateway: Certificate, DeviceCAs, Identity, Intake and Now are required")
+	case !d.Environment.Valid():
+		return nil, fmt.Errorf("gateway: environment %q is neither test nor live", d.Environment)
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	g := &Gateway{deps: d, conf: d.Config, noCerts: x509.NewCertPool(), doors: map[net.Listener]struct{}{}}
+	g.conf.defaults()
+	if g.conf.MaxConnections < 1 || g.conf.HandshakesAtOnce < 1 || g.conf.HandshakeTimeout < 0 || g.conf.ConnectTimeout < 0 {
+		return nil, errors.New("gateway: a limit is not positive; raise the limit of open files (ulimit -n) above 600")
+	}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.tls13, g.tls12 = g.newTLS()
+	g.limits = mqtt.Limits{MaxPacket: wire.MaxPacket, From: mqtt.Client}
+	g.reasons = append([]telemetry.Reason{""}, telemetry.Reasons()...)
+	g.slots = newSlots(g.conf.HandshakesAtOnce, g.conf.HandshakeTimeout)
+	g.lobby = newLobby(g.conf.MaxUnauthenticated, g.conf.MaxUnauthenticatedPerSource, g.conf.MaxConnections)
+	g.bursts.New = newBurst
+	g.deviceMessages = perSecond(g.conf.DeviceMessagesPerSecond)
+	g.deviceBytes = perSecond(g.conf.DeviceBytesPerSecond)
+	g.productMessages = perSecond(g.conf.ProductMessagesPerSecond)
+	g.writers.start(runtime.GOMAXPROCS(0))
+	g.work.Go(g.tidy)
+	return g, nil
+}
+
+func (g *Gateway) now() time.Time { return g.deps.Now() }
+
+func (g *Gateway) reasonIndex(r telemetry.Reason) uint8 {
+	for i, x := range g.reasons {
+		if x == r {
+			return uint8(i)
+		}
+	}
+	return 0
+}
+
+// product is what the gateway knows of one product.
+type product struct {
+	arrivals pacer
+	rates    atomic.Pointer[rates]
+	largest  atomic.Int64 // payload bytes of its largest stream
+	tls12    atomic.Int64 // until when TLS 1.2 is declared, Unix seconds; 0: it is not
+}
+
+func (g *Gateway) product(id core.ProductID) *product {
+	if p, ok := g.products.Load(id); ok {
+		return p.(*product)
+	}
+	p, _ := g.products.LoadOrStore(id, &product{})
+	return p.(*product)
+}
+
+// maxPacket is the Maximum Packet Size that the product's devices are told:
+// the largest declared payload with room for the rest of a packet. What is
+// larger but not over wire.MaxPacket is still read, and refused politely.
+func (p *product) maxPacket() int {
+	const around = 2 << 10
+	return int(min(max(p.largest.Load()+around, 4<<10), wire.MaxPacket))
+}
+
+// SetPolicy puts a declaration in force: at start for every product, and when
+// one is published. Live sessions go over to it with their next message.
+func (g *Gateway) SetPolicy(p *declaration.Policy) {
+	pr := g.product(p.Product)
+	largest := 0
+	for i := range p.Streams {
+		largest = max(largest, p.Streams[i].MaxBytes)
+	}
+	pr.largest.Store(int64(largest))
+	until := int64(0)
+	if p.Network.TLS == "1.2" {
+		until = p.SupportUntil.Unix()
+	}
+	pr.tls12.Store(until)
+	pr.rates.Store(newRates(p))
+	g.any12.Store(0)
+	g.products.Range(func(_, v any) bool {
+		g.any12.Store(max(g.any12.Load(), v.(*product).tls12.Load()))
+		return true
+	})
+}
+
+// offersTLS12 reports whether a product in support declares TLS 1.2; with an
+// id, whether that product does (design, section 6).
+func (g *Gateway) offersTLS12() bool { return g.now().Unix() < g.any12.Load() }
+
+func (g *Gateway) declaresTLS12(id core.ProductID) bool {
+	return g.now().Unix() < g.product(id).tls12.Load()
+}
+
+// Serve takes connections from l, which must be a TCP listener, until ctx ends
+// or Shutdown is called; then it closes l and returns nil. Live sessions go on
+// until Shutdown.
+func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
+	g.mu.Lock()
+	if g.stopping.Load() {
+		g.mu.Unlock()
+		return errors.New("gateway: shut down already")
+	}
+	g.doors[l] = struct{}{}
+	g.work.Add(1)
+	g.mu.Unlock()
+	defer g.work.Done()
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // Accept's error is the sign
+	defer stop()
+	defer func() {
+		g.mu.Lock()
+		delete(g.doors, l)
+		g.mu.Unlock()
+		_ = l.Close() // it may be closed already
+	}()
+	delay := time.Duration(0)
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			if g.stopping.Load() || ctx.Err() != nil {
+				return nil
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("accept device connections: %w", err)
+			}
+			// Out of files or of memory: it passes. Others are told by their
+			// own time-outs.
+			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+			g.deps.Log.LogAttrs(ctx, slog.LevelWarn, "accept of a device connection failed", slog.Any("err", plain(err)))
+			t := time.NewTimer(delay)
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+			}
+			t.Stop()
+			continue
+		}
+		delay = 0
+		g.admit(nc)
+	}
+}
+
+// admit gives a new connection its goroutine, or closes it at once.
+func (g *Gateway) admit(nc net.Conn) {
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		_ = nc.Close() // there is nothing to say to it
+		return
+	}
+	g.count.accepted.Add(1)
+	var from netip.Addr
+	if a, ok := tcp.RemoteAddr().(*net.TCPAddr); ok {
+		from = a.AddrPort().Addr()
+	}
+	if why := g.lobby.enter(source(from)); why != "" {
+		g.refuse(why, from, "", nil)
+		_ = tcp.SetLinger(0) // no TIME_WAIT for what was never let in
+		_ = tcp.Close()
+		return
+	}
+	// Keep-alives of TCP find dead peers of clients without one of MQTT;
+	// often enough for that, rarely enough for a battery.
+	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 5 * time.Minute, Interval: 30 * time.Second, Count: 4})
+	g.mu.Lock()
+	if g.stopping.Load() {
+		g.mu.Unlock()
+		g.lobby.authenticated(source(from))
+		g.lobby.closed()
+		_ = tcp.Close()
+		return
+	}
+	g.work.Add(1)
+	g.mu.Unlock()
+	go g.arrive(tcp, from)
+}
+
+// tidy forgets devices that were away for long, once an hour.
+func (g *Gateway) tidy() {
+	t := time.NewTicker(time.Hour)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			g.table.forget(g.now())
+		case <-g.ctx.Done():
+			return
+		}
+	}
+}
+
+// Cut says why Kick ends a device's sessions.
+type Cut uint8
+
+// Why a device's sessions are ended.
+const (
+	CutRevoked  Cut = iota // its certificate was revoked
+	CutOperator            // a person of the staff wants it so; it may come again
+)
+
+// Kick ends the device's sessions at once and reports how many there were. A
+// session that begins at the same moment meets the revocation itself: it asks
+// who it is after it can be found here.
+func (g *Gateway) Kick(id core.DeviceID, why Cut) int {
+	d := g.table.find(id)
+	if d == nil {
+		return 0
+	}
+	d.drop()
+	live := d.live()
+	for _, c := range live {
+		switch why {
+		case CutOperator:
+			c.cut(endOperator, mqtt.AdministrativeAction)
+		default:
+			c.cut(endRevoked, mqtt.NotAuthorized)
+		}
+	}
+	return len(live)
+}
+
+// Refresh asks anew who the device is, after something about it changed: its
+// live sessions go on under what is true now, from their next message on, or
+// end.
+func (g *Gateway) Refresh(id core.DeviceID) {
+	if d := g.table.find(id); d != nil {
+		for _, c := range d.live() {
+			c.refresh()
+		}
+	}
+}
+
+// Follow does what a change of a device asks for; it is what identity calls
+// after each commit. It does not wait.
+func (g *Gateway) Follow(ch identity.Change) {
+	switch ch.Kind {
+	case identity.ChangeRevoked:
+		g.Kick(ch.Device, CutRevoked)
+	case identity.ChangeSuperseded:
+		if d := g.table.find(ch.Device); d != nil {
+			for _, c := range d.live() {
+				if c.serial == ch.Serial {
+					c.cut(endSuperseded, mqtt.NotAuthorized)
+				}
+			}
+		}
+	default:
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if !g.stopping.Load() {
+			g.work.Go(func() { g.Refresh(ch.Device) }) // it may write to the store
+		}
+	}
+}
+
+// Connected reports how many sessions the device has now.
+func (g *Gateway) Connected(id core.DeviceID) int {
+	if d := g.table.find(id); d != nil {
+		return len(d.live())
+	}
+	return 0
+}
+
+// Shutdown stops taking connections, stops reading, writes every
+// acknowledgement that becomes due while ctx lasts, tells 5.0 clients that the
+// server stops (0x8B), closes all and returns when every goroutine has ended.
+// When ctx ends first, connections are cut and its error is returned. The
+// journal must not be closed before.
+func (g *Gateway) Shutdown(ctx context.Context) error {
+	g.once.Do(func() {
+		g.mu.Lock()
+		g.stopping.Store(true)
+		for l := range g.doors {
+			_ = l.Close() // Serve returns
+		}
+		g.mu.Unlock()
+		g.early.closeAll()
+		g.cancel()
+	})
+	done := make(chan struct{})
+	go func() {
+		g.work.Wait()
+		close(done)
+	}()
+	g.endAll()
+	t := time.NewTicker(50 * time.Millisecond)
+	defer t.Stop()
+	var err error
+	for {
+		select {
+		case <-done:
+			g.writers.stop()
+			return err
+		case <-t.C:
+			g.endAll() // who was between CONNECT and its session
+		case <-ctx.Done():
+			err = fmt.Errorf("shut the devices' door: %w", ctx.Err())
+			g.rush.Store(true)
+			g.table.each(func(_ core.DeviceID, d *device) {
+				for _, c := range d.live() {
+					_ = c.sock.Close() // the time for manners is over
+				}
+			})
+			<-done
+			g.writers.stop()
+			return err
+		}
+	}
+}
+
+func (g *Gateway) endAll() {
+	g.table.each(func(_ core.DeviceID, d *device) {
+		for _, c := range d.live() {
+			c.end(refuseStopping, mqtt.ServerShuttingDown, nil)
+		}
+	})
+}
+
+// hurry reports whether a shutdown has no more time.
+func (g *Gateway) hurry() bool { return g.rush.Load() }
+
+// early are the connections without a session, so that Shutdown can end them.
+type early struct {
+	mu     sync.Mutex
+	by     map[*socket]struct{}
+	closed bool
+}
+
+func (e *early) add(k *socket) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return false
+	}
+	if e.by == nil {
+		e.by = map[*socket]struct{}{}
+	}
+	e.by[k] = struct{}{}
+	return true
+}
+
+func (e *early) remove(k *socket) {
+	e.mu.Lock()
+	delete(e.by, k)
+	e.mu.Unlock()
+}
+
+func (e *early) closeAll() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed = true
+	for k := range e.by {
+		_ = k.Close() // its goroutine sees a failed read
+	}
+}

@@ -1,0 +1,359 @@
+package gateway
+
+import (
+	"errors"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/mqtt"
+	"github.com/hawser-iot/hawser/internal/telemetry"
+	"github.com/hawser-iot/hawser/internal/wire"
+)
+
+// take handles one whole packet. It returns false when the session has ended.
+func (c *conn) take(b *burst, raw []byte) bool {
+	if c.over() {
+		return false
+	}
+	p := &b.packet
+	if err := mqtt.Decode(p, c.version, raw, &c.g.limits); err != nil {
+		c.malformed(err)
+		return false
+	}
+	switch p.Type {
+	case mqtt.PUBLISH:
+		return c.publish(b)
+	case mqtt.PINGREQ:
+		c.send(mqtt.AppendPingresp(nil))
+		return true
+	case mqtt.SUBSCRIBE:
+		return c.subscribe(b)
+	case mqtt.UNSUBSCRIBE:
+		return c.unsubscribe(b)
+	case mqtt.DISCONNECT:
+		return c.disconnect(b)
+	default:
+		// A second CONNECT [MQTT-3.1.0-2], AUTH without a method, and the
+		// acknowledgements of QoS 1 and 2, which nothing here asks for.
+		c.violation(endMisplaced, mqtt.ProtocolError, errors.New(p.Type.String()))
+		return false
+	}
+}
+
+// disconnect ends the session as the client wishes.
+func (c *conn) disconnect(b *burst) bool {
+	p := &b.packet
+	if c.version == mqtt.V5 {
+		if asked, ok := p.Props.Number(mqtt.PropSessionExpiry); ok {
+			// Section 3.14.2.2.2: a session that was to end cannot be kept now.
+			if c.expiry == 0 && asked != 0 {
+				c.violation(endMisplaced, mqtt.ProtocolError, errors.New("session expiry after 0"))
+				return false
+			}
+			c.mu.Lock()
+			c.expiry = c.expires(asked)
+			c.mu.Unlock()
+		}
+	}
+	c.left = p.Code != mqtt.DisconnectWithWill // [MQTT-3.14.4-3]
+	c.end(endLeft, 0, nil)
+	return false
+}
+
+// publish takes one message: topic, place, pace, rate, judgement. What it
+// decides is written by flush, in the message's turn.
+func (c *conn) publish(b *burst) bool {
+	g, p := c.g, &b.packet
+	g.count.received.Add(1)
+	g.count.receivedBytes.Add(uint64(len(p.Payload)))
+	if p.QoS > mqtt.AtLeastOnce {
+		c.violation(endQoS2, mqtt.QoSNotSupported, nil) // section 3.2.2.3.4
+		return false
+	}
+	if p.QoS == mqtt.AtMostOnce {
+		g.count.qos0.Add(1)
+		p.ID = 0
+	}
+	if p.Retain {
+		g.count.retained.Add(1) // nothing is ever retained (design, section 6)
+	}
+	topic, ok := c.topic(p)
+	if !ok {
+		return false
+	}
+	token, ok := c.reserve(p.ID, &b.out)
+	if !ok {
+		return false
+	}
+	if !c.pause(b, len(p.Payload)) {
+		return false
+	}
+	c.renew()
+	free := false
+	if p.Dup {
+		g.count.duplicates.Add(1)
+		free = c.wasSent(p.ID)
+	}
+	return c.message(b, token, topic, free)
+}
+
+// reasonQuarantined refuses what a device in quarantine sends: two hold its
+// identity, and which of them it is cannot be seen (CC 3.2; design, section 5,
+// Identity). It keeps its session, for updates and diagnostics.
+const reasonQuarantined telemetry.Reason = "quarantined"
+
+// message authorises and judges one message. It is called for every PUBLISH
+// after its alias was resolved (CC 3.6).
+func (c *conn) message(b *burst, token uint32, topic []byte, free bool) bool {
+	g, p := c.g, &b.packet
+	t := wire.Publish(string(c.device), topic)
+	switch t.Kind {
+	case wire.Telemetry:
+		if c.id.Quarantined {
+			return c.refused(b, token, t.Stream, reasonQuarantined, 0)
+		}
+	case wire.Foreign:
+		return c.refused(b, token, nil, telemetry.ReasonWrongTopic, pointsForeignTopic)
+	case wire.ChildTelemetry, wire.State, wire.Posture, wire.CommandReply:
+		return c.refused(b, token, nil, telemetry.ReasonNotYet, pointsWrongPlace)
+	default:
+		return c.refused(b, token, nil, telemetry.ReasonWrongTopic, pointsWrongPlace)
+	}
+	if r := c.product.rates.Load(); r != nil && !free && !c.dev.take(r, t.Stream, b.now.UnixNano()) {
+		return c.refused(b, token, t.Stream, telemetry.ReasonRate, pointsOverRate)
+	}
+	for try := 0; ; try++ {
+		v := g.deps.Intake.Message(c.src, t.Stream, p.Payload, c, uint64(token))
+		switch v.Action {
+		case telemetry.Pending:
+			g.count.pending.Add(1)
+			return true
+		case telemetry.AckNow:
+			g.count.ackedByRule.Add(1)
+			c.decide(token, mqtt.Success, 0)
+			return true
+		case telemetry.Refuse:
+			points := 0
+			if v.Reason == telemetry.ReasonUnknownStream {
+				points = pointsWrongPlace
+			}
+			return c.refused(b, token, t.Stream, v.Reason, points)
+		}
+		// Ours. It may pass within a moment: reading stops meanwhile.
+		if try == 0 {
+			b.out = c.flush(b.out)
+		}
+		if try == troubleTries || !c.wait(troubleDelay(try)) {
+			c.trouble(g.ourTrouble())
+			return false
+		}
+	}
+}
+
+var errIntake = errors.New("a message could be neither judged nor recorded")
+
+// ourTrouble is why nothing can be acknowledged at present, as far as it is
+// known.
+func (g *Gateway) ourTrouble() error {
+	if g.deps.Trouble != nil {
+		if err := g.deps.Trouble(); err != nil {
+			return err
+		}
+	}
+	return errIntake
+}
+
+// troubleTries with troubleDelay make about a second and a half.
+const troubleTries = 6
+
+func troubleDelay(try int) time.Duration { return 25 * time.Millisecond << try }
+
+// refused refuses one message: the refusal is recorded first, without content,
+// and acknowledged when that is on disk. A 5.0 client reads the reason in the
+// PUBACK; a 3.1.1 client gets an ordinary one, so that it does not send the
+// message for ever, and reads why on the topic refused (design, section 5).
+func (c *conn) refused(b *burst, token uint32, stream []byte, why telemetry.Reason, points int) bool {
+	g, p := c.g, &b.packet
+	g.count.refused.Add(1)
+	g.refusedBy.add(string(why))
+	c.notice(b.now, why, stream, p.ID)
+	err := error(nil)
+	if p.QoS == mqtt.AtMostOnce {
+		g.count.dropped.Add(1)
+		c.decide(token, mqtt.Success, 0)
+		if g.deps.Intake.Refuse(c.src, stream, why, nil, 0) != nil {
+			g.count.missedRefused.Add(1) // nobody waits for an answer
+		}
+	} else {
+		c.foretell(token, refusalCode(why), g.reasonIndex(why))
+		err = g.deps.Intake.Refuse(c.src, stream, why, c, uint64(token))
+	}
+	if err != nil {
+		c.trouble(err)
+		return false
+	}
+	if points == 0 || c.dev.spend(points, b.now) {
+		return true
+	}
+	b.out = c.flush(b.out)
+	if points == pointsForeignTopic {
+		c.violation(endForeign, mqtt.NotAuthorized, nil)
+	} else {
+		c.violation(endFlood, mqtt.MessageRateTooHigh, nil)
+	}
+	return false
+}
+
+// refusalCode is the PUBACK reason code of 5.0 for a reason (section 3.4.2.1).
+func refusalCode(why telemetry.Reason) mqtt.ReasonCode {
+	switch why {
+	case telemetry.ReasonWrongTopic, reasonQuarantined:
+		return mqtt.NotAuthorized
+	case telemetry.ReasonUnknownStream:
+		return mqtt.TopicNameInvalid
+	case telemetry.ReasonRate, telemetry.ReasonTooLarge:
+		return mqtt.QuotaExceeded // 0x95 is no code of a PUBACK
+	case telemetry.ReasonNotYet, telemetry.ReasonNoPlan:
+		return mqtt.ImplementationSpecificError
+	default:
+		return mqtt.PayloadFormatInvalid
+	}
+}
+
+// topic is the topic of a PUBLISH, after its alias. Section 3.3.2.3.4.
+func (c *conn) topic(p *mqtt.Packet) ([]byte, bool) {
+	if c.version != mqtt.V5 {
+		return p.Topic, true
+	}
+	a, given := p.Props.Number(mqtt.PropTopicAlias)
+	if !given {
+		return p.Topic, true // the codec refuses an empty topic without an alias
+	}
+	if a == 0 || a > maxAliases {
+		c.violation(endAliasRange, mqtt.TopicAliasInvalid, nil) // [MQTT-3.3.2-9]
+		return nil, false
+	}
+	if c.aliases == nil {
+		c.aliases = new([maxAliases][]byte)
+	}
+	slot := &c.aliases[a-1]
+	if len(p.Topic) > 0 {
+		*slot = append((*slot)[:0], p.Topic...)
+		return p.Topic, true
+	}
+	if len(*slot) == 0 {
+		c.violation(endAliasRange, mqtt.ProtocolError, nil)
+		return nil, false
+	}
+	return *slot, true
+}
+
+// pause holds the connection to the pace of its device and product: it stops
+// reading, and drops nothing.
+func (c *conn) pause(b *burst, payload int) bool {
+	g := c.g
+	now := b.now.UnixNano()
+	wait := max(
+		c.dev.arrivals.reserve(g.deviceMessages, 1, now),
+		c.dev.bytes.reserve(g.deviceBytes, int64(payload), now),
+		c.product.arrivals.reserve(g.productMessages, 1, now),
+	)
+	if wait < time.Millisecond {
+		return true
+	}
+	g.count.pauses.Add(1)
+	b.out = c.flush(b.out)
+	ok := c.wait(wait)
+	now2 := g.now()
+	g.count.pausedNanos.Add(uint64(max(now2.Sub(b.now), 0)))
+	b.now = now2
+	return ok
+}
+
+// wait sleeps, unless the session ends.
+func (c *conn) wait(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-c.done:
+		return false
+	}
+}
+
+// renew goes over to a new owner, if Refresh has brought one.
+func (c *conn) renew() {
+	if c.fresh.Load() == nil {
+		return
+	}
+	if id := c.fresh.Swap(nil); id != nil {
+		c.id = *id
+		c.src.Close()
+		c.src = c.source(*id)
+	}
+}
+
+// will is the message that is published when the client is lost.
+type will struct {
+	topic, payload []byte
+	qos            mqtt.QoS
+}
+
+func newWill(k *mqtt.Connect) *will {
+	if !k.HasWill {
+		return nil
+	}
+	return &will{
+		topic:   append([]byte(nil), k.Will.Topic...),
+		payload: append([]byte(nil), k.Will.Payload...),
+		qos:     k.Will.QoS,
+	}
+}
+
+// fireWill judges the will like any message of the device, at once: a will
+// delay is not kept. Who was cut off for good has no will, and a server that
+// stops makes none: its devices are not lost.
+func (c *conn) fireWill(now time.Time) {
+	w := c.will
+	c.will = nil
+	c.mu.Lock()
+	why := c.why
+	c.mu.Unlock()
+	if w == nil || c.left || c.revoked.Load() || why == refuseStopping || why == endPanic {
+		return
+	}
+	g := c.g
+	g.count.wills.Add(1)
+	c.renew()
+	refuse := func(stream []byte, r telemetry.Reason) {
+		g.count.willsRefused.Add(1)
+		g.refusedBy.add(string(r))
+		if g.deps.Intake.Refuse(c.src, stream, r, nil, 0) != nil {
+			g.count.missedRefused.Add(1)
+		}
+	}
+	t := wire.Publish(string(c.device), w.topic)
+	switch t.Kind {
+	case wire.Telemetry:
+		if c.id.Quarantined {
+			refuse(t.Stream, reasonQuarantined)
+			return
+		}
+	case wire.ChildTelemetry, wire.State, wire.Posture, wire.CommandReply:
+		refuse(nil, telemetry.ReasonNotYet)
+		return
+	default:
+		refuse(nil, telemetry.ReasonWrongTopic)
+		return
+	}
+	if r := c.product.rates.Load(); r != nil && !c.dev.take(r, t.Stream, now.UnixNano()) {
+		refuse(t.Stream, telemetry.ReasonRate)
+		return
+	}
+	switch v := g.deps.Intake.Message(c.src, t.Stream, w.payload, nil, 0); v.Action {
+	case telemetry.Refuse:
+		refuse(t.Stream, v.Reason)
+	case telemetry.Trouble:
+		g.count.trouble.Add(1)
+	}
+}
