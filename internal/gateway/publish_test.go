@@ -1,0 +1,642 @@
+package gateway
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/journal"
+	"github.com/hawser-iot/hawser/internal/mqtt"
+	"github.com/hawser-iot/hawser/internal/telemetry"
+	"github.com/hawser-iot/hawser/internal/wire"
+)
+
+// Every way that a message can be judged, in both versions (design, section 5,
+// Messages).
+func TestWhatBecomesOfAMessage(t *testing.T) {
+	d := newDoor(t)
+	cases := []struct {
+		name, topic, payload string
+		code                 mqtt.ReasonCode // of the PUBACK in 5.0
+		why                  telemetry.Reason
+		stream               string // in the refusal record
+	}{
+		{"good", "telemetry/light", level(1), 0, "", ""},
+		{"good, by the device's own name", "devices/ID/telemetry/light", level(2), 0, "", ""},
+		{"undeclared field", "telemetry/light", `{"level":3,"who":"anna"}`, 0, "", ""},
+		{"bad field, the rest kept", "telemetry/light", `{"level":-4,"boot":1,"seq":1}`, 0x99, telemetry.ReasonNothingLeft, "light"},
+		{"bad field, the message refused", "telemetry/heat", `{"heat":1000}`, 0x99, telemetry.ReasonBadField, "heat"},
+		{"nothing left", "telemetry/light", `{"who":"anna"}`, 0x99, telemetry.ReasonNothingLeft, "light"},
+		{"not JSON", "telemetry/light", `level=1`, 0x99, telemetry.ReasonNotJSON, "light"},
+		{"twice the same name", "telemetry/light", `{"level":1,"level":2}`, 0x99, telemetry.ReasonDuplicateKey, "light"},
+		{"too large for the stream", "telemetry/light", `{"level":1,"x":"` + strings.Repeat("x", 600) + `"}`, 0x97, telemetry.ReasonTooLarge, "light"},
+		{"no such stream", "telemetry/nowhere", level(1), 0x90, telemetry.ReasonUnknownStream, ""},
+		{"no topic of ours", "zigbee2mqtt/lamp", level(1), 0x87, telemetry.ReasonWrongTopic, ""},
+		{"another device's", "devices/OTHER/telemetry/light", level(1), 0x87, telemetry.ReasonWrongTopic, ""},
+		{"another device's, as AWS has it", "$aws/things/OTHER/defender/metrics/json", `{}`, 0x87, telemetry.ReasonWrongTopic, ""},
+		{"state", "state", `{}`, 0x83, telemetry.ReasonNotYet, ""},
+		{"posture", "posture", `{}`, 0x83, telemetry.ReasonNotYet, ""},
+		{"a child's", "child/K7/telemetry/light", level(1), 0x83, telemetry.ReasonNotYet, ""},
+		{"a command's reply", "command/blink/reply/7", `{}`, 0x83, telemetry.ReasonNotYet, ""},
+	}
+	for _, v := range []mqtt.Version{mqtt.V5, mqtt.V311} {
+		id := core.DeviceID("A-" + v.String())
+		cert := d.enrol(id)
+		c := d.connect(cert, v, "x")
+		for i, m := range cases {
+			before, refusedBefore := d.stored()
+			c.publish(uint16(i+1), strings.Replace(m.topic, "ID", string(id), 1), m.payload)
+			got := c.acked(uint16(i + 1))
+			want := m.code
+			if v == mqtt.V311 {
+				want = 0 // there are no codes: the record is what makes the ack honest
+			}
+			if got != want {
+				t.Errorf("%v, %s: code %#x, want %#x", v, m.name, got, want)
+			}
+			after, refusedAfter := d.stored()
+			if (m.why == "") != (len(after) == len(before)+1) {
+				t.Errorf("%v, %s: %d readings stored", v, m.name, len(after)-len(before))
+			}
+			// The ack means "recorded": the refusal is on disk when it arrives.
+			if m.why != "" {
+				if len(refusedAfter) != len(refusedBefore)+1 {
+					t.Fatalf("%v, %s: %d refusals recorded, want 1", v, m.name, len(refusedAfter)-len(refusedBefore))
+				}
+				if r := refusedAfter[len(refusedAfter)-1]; r.Reason != m.why || r.Stream != m.stream || r.Count != 1 {
+					t.Errorf("%v, %s: recorded %+v, want %q of stream %q", v, m.name, r, m.why, m.stream)
+				}
+			}
+		}
+		// At QoS 0 nobody is told; the good ones are stored all the same.
+		before, _ := d.stored()
+		for _, m := range cases {
+			c.write(&mqtt.Packet{Type: mqtt.PUBLISH, Topic: []byte(strings.Replace(m.topic, "ID", string(id), 1)), Payload: []byte(m.payload)})
+		}
+		c.publish(99, "telemetry/light", level(5)) // and the acknowledgements go on
+		if got := c.acked(99); got != 0 {
+			t.Errorf("%v: after QoS 0: %#x", v, got)
+		}
+		after, _ := d.stored()
+		if got := len(after) - len(before); got != 4 {
+			t.Errorf("%v: %d readings stored of the messages at QoS 0 and one more, want 4", v, got)
+		}
+	}
+	s := d.g.Stats()
+	if want := uint64(2 * (len(cases) - 3)); s.DroppedQoS0 != want || s.Refused != 2*want {
+		t.Errorf("%d refused, %d of them at QoS 0; want %d and %d", s.Refused, s.DroppedQoS0, 2*want, want)
+	}
+	for _, r := range d.g.Refusals() {
+		t.Errorf("a refused message ended a connection: %+v", r)
+	}
+}
+
+// Authorised after the alias was resolved, on each publish (CC 3.6).
+func TestTopicAliases(t *testing.T) {
+	d := newDoor(t)
+	c := d.connect(d.enrol("A1"), mqtt.V5, "x")
+	send := func(id uint16, topic string, alias uint32) mqtt.ReasonCode {
+		t.Helper()
+		p := &mqtt.Packet{Type: mqtt.PUBLISH, QoS: 1, ID: id, Topic: []byte(topic), Payload: []byte(level(int(id)))}
+		p.Props.SetNumber(mqtt.PropTopicAlias, alias)
+		c.write(p)
+		return c.acked(id)
+	}
+	for i, s := range []struct {
+		topic string
+		alias uint32
+		want  mqtt.ReasonCode
+	}{
+		{"telemetry/light", 1, 0},
+		{"", 1, 0},
+		{"devices/OTHER/telemetry/light", 1, mqtt.NotAuthorized},
+		{"", 1, mqtt.NotAuthorized},
+		{"telemetry/nowhere", 16, mqtt.TopicNameInvalid},
+		{"", 16, mqtt.TopicNameInvalid},
+		{"telemetry/light", 16, 0},
+		{"", 16, 0},
+	} {
+		if got := send(uint16(i+1), s.topic, s.alias); got != s.want {
+			t.Errorf("step %d: %#x, want %#x", i+1, got, s.want)
+		}
+	}
+	if got, _ := d.stored(); len(got) != 4 {
+		t.Errorf("%d stored, want 4", len(got))
+	}
+}
+
+// The retain flag is cleared: nothing is ever retained or delivered again.
+func TestRetainIsCleared(t *testing.T) {
+	d := newDoor(t)
+	cert := d.enrol("A1")
+	c := d.connect(cert, mqtt.V311, "x")
+	c.write(&mqtt.Packet{Type: mqtt.PUBLISH, QoS: 1, ID: 1, Retain: true, Topic: []byte("telemetry/light"), Payload: []byte(level(1))})
+	c.acked(1)
+	if s := d.g.Stats(); s.Retained != 1 || s.Submitted != 1 {
+		t.Errorf("%d retain flags cleared, %d stored; want 1 and 1", s.Retained, s.Submitted)
+	}
+}
+
+// PUBACKs leave in the order of the PUBLISH packets, whatever is decided at
+// once and whatever waits for the disk [MQTT-4.6.0-2].
+func TestAcksInOrder(t *testing.T) {
+	d := newDoor(t)
+	const devices, messages = 8, 400
+	var wg sync.WaitGroup
+	for i := range devices {
+		v := []mqtt.Version{mqtt.V5, mqtt.V311}[i%2]
+		cert := d.enrol(core.DeviceID(fmt.Sprintf("A%d", i)))
+		wg.Go(func() {
+			c := d.connect(cert, v, "x")
+			go func() {
+				var all []byte
+				for n := range messages {
+					p := &mqtt.Packet{Type: mqtt.PUBLISH, QoS: 1, ID: uint16(n + 1), Topic: []byte("telemetry/light"), Payload: fmt.Appendf(nil, `{"level":%d,"boot":1,"seq":%d}`, n, n)}
+					switch n % 5 {
+					case 1:
+						p.Payload = []byte("not JSON")
+					case 3:
+						p.Topic = []byte("telemetry/heat")
+						p.Payload = []byte(`{"heat":-1e9}`)
+					case 4:
+						p.QoS, p.ID = 0, 0
+					}
+					b, err := mqtt.Append(nil, v, p)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					all = append(all, b...)
+				}
+				if _, err := c.c.Write(all); err != nil {
+					t.Error(err)
+				}
+			}()
+			for n := range messages {
+				if n%5 == 4 {
+					continue
+				}
+				if p, err := c.next(20 * time.Second); err != nil || p.Type != mqtt.PUBACK || p.ID != uint16(n+1) {
+					t.Errorf("device %d: %+v, %v instead of PUBACK %d", i, p, err, n+1)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	got, _ := d.stored()
+	last := map[[16]byte]uint64{}
+	for _, r := range got {
+		if r.HasSeq && r.Seq < last[r.Sender] {
+			t.Fatalf("a device's readings were stored out of order: %d after %d", r.Seq, last[r.Sender])
+		}
+		last[r.Sender] = r.Seq
+	}
+	if want := devices * messages / 5 * 3; len(got) != want {
+		t.Errorf("%d stored, want %d", len(got), want)
+	}
+}
+
+// The window is back-pressure: the gateway stops reading when 32 messages are
+// undecided, and goes on when they are decided.
+func TestWindowStopsReading(t *testing.T) {
+	gate := &gated{}
+	d := newDoor(t, func(d *door) { d.wrap = func(deps *Deps) { gate.Intake = deps.Intake; deps.Intake = gate } })
+	c := d.connect(d.enrol("A1"), mqtt.V311, "x")
+	gate.close()
+	for i := range uint16(100) {
+		c.publish(i+1, "telemetry/light", level(int(i)))
+	}
+	eventually(t, "32 are taken", func() bool { return gate.held() == window })
+	time.Sleep(50 * time.Millisecond)
+	if got := gate.held(); got != window {
+		t.Errorf("%d undecided messages, want %d", got, window)
+	}
+	if p, err := c.next(50 * time.Millisecond); err == nil {
+		t.Errorf("%v before anything was on disk", p.Type)
+	}
+	gate.open()
+	for i := range uint16(100) {
+		c.acked(i + 1)
+	}
+}
+
+// gated is the real intake whose completions can be held back, as by a slow
+// disk.
+type gated struct {
+	Intake
+	mu     sync.Mutex
+	shut   bool
+	behind []func()
+}
+
+type late struct {
+	g *gated
+	c telemetry.Completion
+}
+
+func (l late) Done(token uint64, err error) {
+	l.g.mu.Lock()
+	defer l.g.mu.Unlock()
+	if l.g.shut {
+		l.g.behind = append(l.g.behind, func() { l.c.Done(token, err) })
+		return
+	}
+	l.c.Done(token, err)
+}
+
+func (g *gated) Message(src *telemetry.Source, stream, payload []byte, c telemetry.Completion, token uint64) telemetry.Verdict {
+	return g.Intake.Message(src, stream, payload, late{g, c}, token)
+}
+
+func (g *gated) close() {
+	g.mu.Lock()
+	g.shut = true
+	g.mu.Unlock()
+}
+
+func (g *gated) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = false
+	slices.Reverse(g.behind) // decisions in any order
+	for _, f := range g.behind {
+		f()
+	}
+	g.behind = nil
+}
+
+func (g *gated) held() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.behind)
+}
+
+// Declared rates are held for every stream; what is over them is refused, and
+// who keeps on is closed and kept out (CC 1.8).
+func TestRateAndFlood(t *testing.T) {
+	d := newDoor(t)
+	for i, v := range []mqtt.Version{mqtt.V5, mqtt.V311} {
+		id := core.DeviceID(fmt.Sprintf("F%d", i))
+		cert := d.enrol(id)
+		c := d.connect(cert, v, "x")
+		over := mqtt.QuotaExceeded
+		if v == mqtt.V311 {
+			over = 0
+		}
+		n := uint16(0)
+		send := func(want mqtt.ReasonCode) {
+			t.Helper()
+			n++
+			c.publish(n, "telemetry/slow", `{"tick":1}`)
+			if got := c.acked(n); got != want {
+				t.Fatalf("%v, message %d: %#x, want %#x", v, n, got, want)
+			}
+		}
+		send(0)
+		send(0)
+		send(over)
+		// The other stream has its own bucket.
+		c.publish(500, "telemetry/light", level(1))
+		if got := c.acked(500); got != 0 {
+			t.Errorf("%v: the other stream: %#x", v, got)
+		}
+		for range 500 {
+			n++
+			b, err := mqtt.Append(nil, v, &mqtt.Packet{Type: mqtt.PUBLISH, QoS: 1, ID: n, Topic: []byte("telemetry/slow"), Payload: []byte(`{"tick":1}`)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.c.Write(b); err != nil {
+				break
+			}
+		}
+		want := mqtt.MessageRateTooHigh
+		if v == mqtt.V311 {
+			want = 0
+		}
+		if got := c.closed(); got != want {
+			t.Errorf("%v: the flood was told %#x, want %#x", v, got, want)
+		}
+		if got := d.ended(endFlood); got != uint64(i)+1 {
+			t.Errorf("%v: %d floods counted", v, got)
+		}
+		late := mqtt.ConnectionRateExceeded
+		if v == mqtt.V311 {
+			late = mqtt.ServerUnavailable311
+		}
+		if got := d.tryConnect(cert, v, "x").ack.Code; got != late {
+			t.Errorf("%v: back at once: %#x, want %#x", v, got, late)
+		}
+		d.advance(2 * time.Second)
+		d.connect(cert, v, "x")
+	}
+	got, refused := d.stored()
+	if len(got) != 6 {
+		t.Errorf("%d stored, want 6", len(got))
+	}
+	over := uint32(0)
+	for _, r := range refused {
+		if r.Reason != telemetry.ReasonRate || r.Stream != "slow" {
+			t.Errorf("recorded %+v", r)
+		}
+		over += r.Count
+	}
+	if got := d.g.Stats().RefusedBy[string(telemetry.ReasonRate)]; uint64(over) != got || over < 2*patiencePoints {
+		t.Errorf("%d refusals on record, %d counted", over, got)
+	}
+}
+
+// An honest device that was away may send what it could have sent; coming
+// back without having been away earns nothing.
+func TestBackFromBeingAway(t *testing.T) {
+	d := newDoor(t)
+	cert := d.enrol("A1")
+	burst := func() (passed int) {
+		c := d.connect(cert, mqtt.V5, "x")
+		for i := range uint16(20) {
+			c.publish(i+1, "telemetry/slow", `{"tick":1}`)
+			if c.acked(i+1) == 0 {
+				passed++
+			}
+		}
+		c.write(&mqtt.Packet{Type: mqtt.DISCONNECT})
+		c.closed()
+		eventually(t, "left", func() bool { return d.g.Connected("A1") == 0 })
+		return passed
+	}
+	for i, s := range []struct {
+		away time.Duration
+		want int
+	}{{0, 2}, {0, 0}, {5*time.Hour + time.Minute, 5}, {time.Minute, 0}, {30 * time.Minute, 0}, {29 * time.Minute, 1}} {
+		d.advance(s.away)
+		if got := burst(); got != s.want {
+			t.Errorf("visit %d, after %v: %d messages passed, want %d", i+1, s.away, got, s.want)
+		}
+	}
+}
+
+// What is sent again after a lost connection is not charged twice.
+func TestSentAgainIsNotChargedTwice(t *testing.T) {
+	d := newDoor(t)
+	cert := d.enrol("A1")
+	stay := func(p *mqtt.Packet) { p.Connect.CleanStart = false }
+	c := d.connect(cert, mqtt.V311, "x", stay)
+	c.publish(1, "telemetry/slow", `{"tick":1}`)
+	c.publish(2, "telemetry/slow", `{"tick":2}`)
+	c.acked(1)
+	c.acked(2)
+	for range 3 {
+		_ = c.c.Close() // the acknowledgement was lost, for all the device knows
+		eventually(t, "left", func() bool { return d.g.Connected("A1") == 0 })
+		c = d.connect(cert, mqtt.V311, "x", stay)
+		c.write(&mqtt.Packet{Type: mqtt.PUBLISH, QoS: 1, ID: 2, Dup: true, Topic: []byte("telemetry/slow"), Payload: []byte(`{"tick":2}`)})
+		c.acked(2)
+	}
+	if got := d.g.Stats().Refused; got != 0 {
+		t.Errorf("%d messages sent again were refused", got)
+	}
+	// But the mark alone is no free ticket.
+	c.write(&mqtt.Packet{Type: mqtt.PUBLISH, QoS: 1, ID: 2, Dup: true, Topic: []byte("telemetry/slow"), Payload: []byte(`{"tick":2}`)})
+	c.acked(2)
+	c.write(&mqtt.Packet{Type: mqtt.PUBLISH, QoS: 1, ID: 77, Dup: true, Topic: []byte("telemetry/slow"), Payload: []byte(`{"tick":3}`)})
+	c.acked(77)
+	if got := d.g.Stats().RefusedBy[string(telemetry.ReasonRate)]; got != 2 {
+		t.Errorf("%d refused, want 2", got)
+	}
+}
+
+// Naming other devices again and again ends the connection (CC 3.6).
+func TestForeignTopicsAgainAndAgain(t *testing.T) {
+	d := newDoor(t)
+	victim := d.connect(d.enrol("VICTIM"), mqtt.V5, "v")
+	c := d.connect(d.enrol("A1"), mqtt.V5, "x")
+	sent := 0
+	for i := range uint16(200) {
+		b, err := mqtt.Append(nil, mqtt.V5, &mqtt.Packet{Type: mqtt.PUBLISH, QoS: 1, ID: i + 1, Topic: []byte("devices/VICTIM/telemetry/light"), Payload: []byte(level(1))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.c.Write(b); err != nil {
+			break
+		}
+		sent++
+	}
+	if got := c.closed(); got != mqtt.NotAuthorized {
+		t.Errorf("told %#x", got)
+	}
+	if got := d.ended(endForeign); got != 1 {
+		t.Errorf("counted %d", got)
+	}
+	if s := d.g.Stats(); s.Refused > patiencePoints/pointsForeignTopic+2 {
+		t.Errorf("%d were judged before the end", s.Refused)
+	}
+	victim.publish(1, "telemetry/light", level(2))
+	victim.acked(1)
+	if got, _ := d.stored(); len(got) != 1 {
+		t.Errorf("%d stored, want the victim's own one; sent %d", len(got), sent)
+	}
+}
+
+// Our trouble is never acknowledged: the journal is full, the client is told
+// that it passes, and what was not acknowledged is stored once there is room.
+func TestFullJournalAcknowledgesNothing(t *testing.T) {
+	d := newDoor(t, func(d *door) {
+		d.opt = journal.Options{MaxBytes: 4 << 20}
+		d.wrap = func(deps *Deps) { deps.Trouble = func() error { return d.jr.State().Trouble } }
+	})
+	cert, cert3 := d.enrol("A5"), d.enrol("A3")
+	big := make([]byte, 400<<10)
+	for d.jr.Submit(big, nil, 0) == nil { // what a stopped projector leaves behind
+		time.Sleep(10 * time.Millisecond)
+	}
+	c, c3 := d.connect(cert, mqtt.V5, "x"), d.connect(cert3, mqtt.V311, "x")
+	for i := range uint16(5) {
+		c.publish(i+1, "telemetry/light", level(1))
+		c3.publish(i+1, "telemetry/light", level(1))
+	}
+	if p := c.read(); p.Type != mqtt.DISCONNECT || p.Code != mqtt.QuotaExceeded {
+		t.Errorf("5.0 got %v %#x, want DISCONNECT 0x97", p.Type, p.Code)
+	}
+	if p, err := c3.next(10 * time.Second); err == nil {
+		t.Errorf("3.1.1 got %v", p.Type)
+	}
+	if s := d.g.Stats(); s.Acks != 0 || s.Trouble == 0 || s.Ended[string(endTrouble)] != 2 {
+		t.Errorf("%d acknowledged, %d in trouble, ended %v", s.Acks, s.Trouble, s.Ended)
+	}
+	// A refusal is not acknowledged either when it cannot be recorded.
+	c3 = d.connect(cert3, mqtt.V311, "x")
+	c3.publish(1, "telemetry/light", "not JSON")
+	if p, err := c3.next(10 * time.Second); err == nil {
+		t.Errorf("a refusal that is not on record was answered with %v", p.Type)
+	}
+	if err := d.jr.Trim(t.Context(), d.jr.State().Last); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "there is room again", func() bool { return d.jr.State().Trouble == nil })
+	c = d.connect(cert, mqtt.V5, "x")
+	c.publish(1, "telemetry/light", level(1))
+	if got := c.acked(1); got != 0 {
+		t.Errorf("after the trouble: %#x", got)
+	}
+}
+
+func TestWillsAreJudgedWhenTheyFire(t *testing.T) {
+	d := newDoor(t)
+	will := func(topic, payload string) func(*mqtt.Packet) {
+		return func(p *mqtt.Packet) {
+			p.Connect.HasWill = true
+			p.Connect.Will = mqtt.Will{QoS: 1, Retain: true, Topic: []byte(topic), Payload: []byte(payload)}
+			if p.Connect.Version == mqtt.V5 {
+				p.Connect.Will.Props.SetNumber(mqtt.PropWillDelay, 3600) // not kept: it fires at once
+			}
+		}
+	}
+	cert := d.enrol("A1")
+	drop := func(c *client) { _ = c.c.NetConn().Close() } // the network went away
+	leave := func(code mqtt.ReasonCode) func(*client) {
+		return func(c *client) { c.write(&mqtt.Packet{Type: mqtt.DISCONNECT, Code: code}); c.closed() }
+	}
+	for i, s := range []struct {
+		name           string
+		v              mqtt.Version
+		topic, payload string
+		end            func(*client)
+		stored         int
+		refused        telemetry.Reason
+	}{
+		{"lost", mqtt.V5, "telemetry/light", level(0), drop, 1, ""},
+		{"lost, 3.1.1", mqtt.V311, "devices/A1/telemetry/light", level(0), drop, 1, ""},
+		{"left", mqtt.V5, "telemetry/light", level(0), leave(0), 0, ""},
+		{"left with will", mqtt.V5, "telemetry/light", level(0), leave(mqtt.DisconnectWithWill), 1, ""},
+		{"left, 3.1.1", mqtt.V311, "telemetry/light", level(0), leave(0), 0, ""},
+		{"a will of rubbish", mqtt.V5, "telemetry/light", "offline", drop, 0, telemetry.ReasonNotJSON},
+		{"a will elsewhere", mqtt.V311, "lamps/A1/status", "offline", drop, 0, telemetry.ReasonWrongTopic},
+		{"another device's will", mqtt.V5, "devices/B1/telemetry/light", level(0), drop, 0, telemetry.ReasonWrongTopic},
+		{"state", mqtt.V5, "state", "{}", drop, 0, telemetry.ReasonNotYet},
+	} {
+		before, refusedBefore := d.stored()
+		c := d.connect(cert, s.v, "x", will(s.topic, s.payload))
+		s.end(c)
+		eventually(t, "the session ended", func() bool { return d.g.Stats().Disconnected == uint64(i)+1 && d.g.Connected("A1") == 0 })
+		want := len(refusedBefore)
+		if s.refused != "" {
+			want++
+		}
+		var after []telemetry.Reading
+		var refused []telemetry.Refusal
+		eventually(t, s.name+" is on record", func() bool {
+			after, refused = d.stored()
+			return len(after) >= len(before)+s.stored && len(refused) >= want
+		})
+		if len(after)-len(before) != s.stored || len(refused) != want {
+			t.Errorf("%s: %d stored and %d refused, want %d and %d", s.name, len(after)-len(before), len(refused)-len(refusedBefore), s.stored, want-len(refusedBefore))
+		}
+		if s.refused != "" && refused[len(refused)-1].Reason != s.refused {
+			t.Errorf("%s: refused for %q, want %q", s.name, refused[len(refused)-1].Reason, s.refused)
+		}
+	}
+}
+
+// A device reads on the topic refused why its messages were, at most once a
+// second for each stream and reason.
+func TestRefusedNotices(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
+		id := core.DeviceID("A-" + v.String())
+		c := d.connect(d.enrol(id), v, "x")
+		topic := "refused"
+		if v == mqtt.V5 {
+			topic = "devices/" + string(id) + "/refused" // it is told in the form it asked in
+		}
+		c.write(&mqtt.Packet{Type: mqtt.SUBSCRIBE, ID: 1, Filters: []mqtt.Filter{{Topic: []byte(topic), QoS: 1}}})
+		c.read()
+		for i := range uint16(30) {
+			c.publish(i+1, "telemetry/light", "not JSON")
+		}
+		c.publish(31, "telemetry/nowhere", "{}")
+		total, kinds, notices := uint32(0), map[string]bool{}, 0
+		for total < 31 {
+			p, err := c.next(5 * time.Second)
+			if err != nil {
+				t.Fatalf("%v: told of %d refusals, want 31: %v", v, total, err)
+			}
+			if p.Type == mqtt.PUBACK {
+				continue
+			}
+			if p.Type != mqtt.PUBLISH || string(p.Topic) != topic || p.QoS != 0 || p.Retain {
+				t.Fatalf("%v: %+v", v, p)
+			}
+			r, err := wire.ParseRefusal(p.Payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			notices++
+			total += max(r.Count, 1)
+			kinds[r.Reason+" of "+r.Stream] = true
+			if r.Text == "" || r.Time == 0 || r.Count == 0 && r.PacketID == 0 {
+				t.Errorf("%v: a notice that says too little: %s", v, p.Payload)
+			}
+		}
+		if total != 31 || notices > 6 || !kinds["not-json of light"] || !kinds["unknown-stream of nowhere"] {
+			t.Errorf("%v: %d notices for %d refusals: %v", v, notices, total, kinds)
+		}
+	}
+}
+
+// CC 1.8, the layers one by one: a stolen certificate sends odd data, too
+// fast, elsewhere; none of it is stored and all of it is counted.
+func TestStolenCertificateGainsNothing(t *testing.T) {
+	d := newDoor(t)
+	thief := d.connect(d.enrol("A1"), mqtt.V5, "thief")
+	for i, m := range []struct{ topic, payload string }{
+		{"devices/B1/telemetry/light", level(1)},
+		{"telemetry/light", `{"secret":"x"}`},
+		{"telemetry/light", strings.Repeat("[", 400)},
+	} {
+		thief.publish(uint16(i+1), m.topic, m.payload)
+		if got := thief.acked(uint16(i + 1)); !got.Failed() {
+			t.Errorf("%s: %#x", m.topic, got)
+		}
+	}
+	thief.write(&mqtt.Packet{Type: mqtt.SUBSCRIBE, ID: 9, Filters: []mqtt.Filter{{Topic: []byte("#")}, {Topic: []byte("devices/B1/#")}}})
+	for i, code := range thief.read().Codes {
+		if code != mqtt.NotAuthorized {
+			t.Errorf("filter %d: %#x", i, code)
+		}
+	}
+	if got, _ := d.stored(); len(got) != 0 {
+		t.Errorf("%d readings stored", len(got))
+	}
+	if s := d.g.Stats(); s.Refused != 3 || s.SubscribeDenied != 2 {
+		t.Errorf("unnoticed: %d refused, %d filters denied", s.Refused, s.SubscribeDenied)
+	}
+}
+
+// Quarantine holds the device's messages and leaves its session; a release
+// lets them in again, without a new connection.
+func TestQuarantineHoldsMessages(t *testing.T) {
+	d := newDoor(t)
+	c := d.connect(d.enrol("A1"), mqtt.V5, "x")
+	send := func(id uint16) mqtt.ReasonCode {
+		c.publish(id, "telemetry/light", level(int(id)))
+		return c.acked(id)
+	}
+	if got := send(1); got != 0 {
+		t.Fatalf("before: %#x", got)
+	}
+	if err := d.ids.Suspect(t.Context(), "A1", "two-places"); err != nil {
+		t.Fatal(err)
+	}
+	n := uint16(1)
+	eventually(t, "held", func() bool { n++; return send(n) == mqtt.NotAuthorized })
+	if err := d.ids.Release(t.Context(), staff, "A1", "looked at"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "released", func() bool { n++; return send(n) == 0 })
+}
