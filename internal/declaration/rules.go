@@ -178,7 +178,7 @@ func Rules() []Rule {
 		{ruleChildShare, "shares", "Child data is shared only as counts of at least 20: `k(20)`.", "No slice of one child leaves.", "Add `k(20)` to the transform.", []string{"2.13", "4.11"}},
 		{ruleContact, "contacts", "`security` and `help` are a mail address or an https address.", "People and researchers must find the way (RFC 9116 §2.5.3).", "Write security@example.com or https://example.com/help.", []string{"5.19", "7.6"}},
 		{ruleClaim, "claims", "A claim rests on at least one control of the mission.", "A promise that nothing checks is not made.", "Add `rests_on: [RP-03]`.", []string{"8.1", "8.3"}},
-		{ruleClaimWords, "claims", "A claim says nothing that no check can show.", "“Unhackable” is never true.", "Say what is done: “Encrypted on its way and at rest.”", []string{"8.1"}},
+		{ruleClaimWords, "claims", "A claim says nothing that no check can show.", "“Unhackable” is never true.", "Say what is done, such as “Encrypted on its way and at rest”.", []string{"8.1"}},
 		{ruleLegacy, "legacy", "The door for old devices says how they prove themselves (own-ca or device-token), until when (not after support ends) and for how many.", "It is a debt with a date.", "Write `legacy: {auth: own-ca, until: 2027-12-31, max_devices: 500}`.", []string{"3.1", "3.2"}},
 
 		{ruleVersionGrows, "publish", "A new version has a higher number than the one in force.", "Readings name the version that they were judged by.", "Count `version` up.", []string{"1.17"}},
