@@ -144,11 +144,6 @@ type Query struct {
 	Want func(policy core.Hash, stream string, group uint8) bool
 }
 
-// overlaps reports whether e can hold a row that q wants.
-func (q *Query) overlaps(e core.Epoch) bool {
-	return time.Unix(e.Start, 0).Before(q.To) && e.End().After(q.From)
-}
-
 // Batch is one commit of rows into a partition, as the partition says.
 type Batch struct {
 	ID    uint64 // from 1
