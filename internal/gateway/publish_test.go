@@ -50,7 +50,14 @@ func TestWhatBecomesOfAMessage(t *testing.T) {
 		for i, m := range cases {
 			before, refusedBefore := d.stored()
 			c.publish(uint16(i+1), strings.Replace(m.topic, "ID", string(id), 1), m.payload)
-			got := c.acked(uint16(i + 1))
+			ack := c.read()
+			if ack.Type != mqtt.PUBACK || ack.ID != uint16(i+1) {
+				t.Fatalf("%v, %s: %v %d", v, m.name, ack.Type, ack.ID)
+			}
+			if why, _ := ack.Props.Data(mqtt.PropReasonString); v == mqtt.V5 && string(why) != string(m.why) {
+				t.Errorf("%s: reason %q, want %q", m.name, why, m.why)
+			}
+			got := ack.Code
 			want := m.code
 			if v == mqtt.V311 {
 				want = 0 // there are no codes: the record is what makes the ack honest
