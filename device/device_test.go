@@ -20,6 +20,7 @@ import (
 )
 
 func TestFromNothingToReadings(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	var log bytes.Buffer
 	b.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
@@ -92,6 +93,7 @@ func TestKeysAreTheOwners(t *testing.T) {
 }
 
 func TestSecondStartKeepsIdentityAndQueue(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	d := b.open(t)
 	if err := d.Enrol(t.Context()); err != nil {
@@ -165,6 +167,7 @@ func TestAcksAreFinal(t *testing.T) {
 
 // TestWindow: never more under way than the server's Receive Maximum allows.
 func TestWindow(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	under := make(chan uint16, 1000)
 	b.mqtt.connack = func(*x509.Certificate) (mqtt.ReasonCode, uint16) { return mqtt.Success, 3 }
@@ -185,6 +188,7 @@ func TestWindow(t *testing.T) {
 // TestLostAcks: a connection that breaks anywhere loses nothing, and what is
 // sent again has its old name.
 func TestLostAcks(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	n := 0
 	b.mqtt.judge = func(*mqtt.Packet, got) verdict {
@@ -228,6 +232,7 @@ func TestLostAcks(t *testing.T) {
 }
 
 func TestRenewal(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.est.life = 4 * time.Second // renewed at about 2.7 s
 	d := b.open(t)
@@ -260,6 +265,7 @@ func TestRenewal(t *testing.T) {
 
 // TestNewCertificateRefused: the old one is still there, and opens.
 func TestNewCertificateRefused(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.est.life = 6 * time.Second // renewed at about 4 s
 	d := b.open(t)
@@ -291,6 +297,7 @@ func TestNewCertificateRefused(t *testing.T) {
 // TestExpiredIsRenewed: a device that slept through its certificate's end
 // still gets the next one, if the server allows that, and nothing else.
 func TestExpiredIsRenewed(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.est.life = time.Second
 	d := b.open(t)
@@ -308,6 +315,7 @@ func TestExpiredIsRenewed(t *testing.T) {
 }
 
 func TestPublishRaw(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.mqtt.judge = func(p *mqtt.Packet, _ got) verdict {
 		if string(p.Topic) == "devices/B2/telemetry/climate" {
@@ -333,6 +341,7 @@ func TestPublishRaw(t *testing.T) {
 }
 
 func TestSendRefuses(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	d := b.open(t)
 	now := time.Now()

@@ -117,7 +117,7 @@ func (q *queue) load() error {
 	}
 	// Every start begins a segment of its own, so that a torn end is never
 	// written on.
-	if err := errors.Join(q.clean(), q.rotate()); err != nil {
+	if err := errors.Join(q.rotate(), q.clean()); err != nil {
 		return err
 	}
 	q.rewindLocked()
@@ -156,9 +156,9 @@ func (q *queue) forget(i int) error {
 	return s.remove()
 }
 
-// clean removes segments that hold nothing to send.
+// clean removes segments that hold nothing to send, but for the last.
 func (q *queue) clean() error {
-	for i := 0; i < len(q.segments); {
+	for i := 0; i < len(q.segments)-1; {
 		s := q.segments[i]
 		if s.done < s.count {
 			i++

@@ -143,6 +143,7 @@ func TestWrongServerIsRefused(t *testing.T) { // CC 3.4
 // TestRunTellsAboutWrongServer: before the first certificate Run gives up with
 // the reason; afterwards it goes on trying, and says why in Status.
 func TestRunTellsAboutWrongServer(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	other := newAuthority(t)
 	cfg := b.cfg
@@ -177,6 +178,7 @@ func TestRunTellsAboutWrongServer(t *testing.T) {
 // floor or the newest NotBefore of the chain, and sends readings without a
 // time.
 func TestWithoutAClock(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	booted := time.Now()
 	b.cfg.Now = func() time.Time { return time.Unix(0, 0).Add(time.Since(booted)) }
@@ -232,6 +234,7 @@ func TestWithoutAClock(t *testing.T) {
 // TestTimeFloor: only what a verified server proves moves the floor; a foreign
 // certificate from the future beside a good chain does not.
 func TestTimeFloor(t *testing.T) {
+	t.Parallel()
 	a := newAuthority(t)
 	pool, err := parseRoots(a.bundle())
 	if err != nil {
