@@ -171,14 +171,13 @@ func TestBadProfileIsStopped(t *testing.T) {
 
 func TestLintsThemselvesBite(t *testing.T) {
 	ca, _ := testCA(t, core.Test)
-	// A certificate that our own comparison passes over, but the lints do not:
-	// an empty host name beside nothing else is caught by RFC 5280 lints.
-	tmpl := serverTemplate([]string{"iot.example"}, nil, fixedClock())
-	tmpl.DNSNames = []string{"iot..example"}
+	// Our own comparison passes over it, RFC 5280's lints do not.
+	tmpl := serverTemplate([]string{"iot..example"}, nil, fixedClock())
 	_, err := ca.lint.sign(kindServer, tmpl, ca.server.cert, p256(t).Public(), ca.server.signer)
-	if err == nil || !strings.Contains(err.Error(), "dnsname") && !strings.Contains(err.Error(), "dns") {
+	if err == nil || !strings.HasPrefix(err.Error(), "lint server certificate: e_") {
 		t.Errorf("a host name with an empty label: %v", err)
 	}
+	t.Log(err)
 }
 
 func TestServerIntermediateCannotNameADevice(t *testing.T) {
@@ -420,6 +419,18 @@ func TestServerNames(t *testing.T) {
 	for _, bad := range [][]string{nil, {""}, {"https://x"}, {"x:8443"}, {"*.example"}, {"-x"}, {"a..b"}, {"localhost", "ü"}, {"fe80::1%eth0"}} {
 		if _, err := NewServerCertificate(ca, bad); core.ReasonOf(err) != "server-names" {
 			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// BenchmarkIssue is lint and signature of one device certificate.
+func BenchmarkIssue(b *testing.B) {
+	ca, _ := testCA(b, core.Test)
+	key := p256(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ca.issueDevice("p", "A1", newSerial(), 30*24*time.Hour, key.Public()); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

@@ -221,7 +221,8 @@ func foreignSignature(t testing.TB, key *ecdsa.PrivateKey) []byte {
 // withChallenge is a request with a challengePassword (RFC 2985 §5.4.1).
 func withChallenge(t testing.TB, key *ecdsa.PrivateKey) []byte {
 	t.Helper()
-	tmpl := x509.CertificateRequest{Attributes: []pkix.AttributeTypeAndValueSET{{ //nolint:staticcheck // the only way to write one
+	//lint:ignore SA1019 there is no other way to write one
+	tmpl := x509.CertificateRequest{Attributes: []pkix.AttributeTypeAndValueSET{{
 		Type:  oid(1, 2, 840, 113549, 1, 9, 7),
 		Value: [][]pkix.AttributeTypeAndValue{{{Type: oid(1, 2, 3), Value: "secret"}}},
 	}}}
@@ -310,4 +311,19 @@ func FuzzNames(f *testing.F) {
 			}
 		}
 	})
+}
+
+// BenchmarkParseCSR is all checks of one request.
+func BenchmarkParseCSR(b *testing.B) {
+	weak, err := newWeakKeys()
+	if err != nil {
+		b.Fatal(err)
+	}
+	der := makeCSR(b, p256(b), x509.CertificateRequest{})
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := parseCSR(der, core.Test, "p", "A1", weak); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

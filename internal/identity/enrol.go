@@ -186,11 +186,11 @@ func (s *Service) issue(ctx context.Context, st *state, req request, terms Terms
 
 // mayIssue looks again, inside the transaction, at what the request stands on.
 func mayIssue(st *state, door Door, code core.Hash) error {
-	if !st.dev.Revoked.IsZero() {
-		return badCode("revoked")
-	}
 	if door == DoorCode && st.dev.Code != code {
 		return badCode("code-spent")
+	}
+	if !st.dev.Revoked.IsZero() {
+		return refusedCert("revoked")
 	}
 	return nil
 }

@@ -1,12 +1,11 @@
 package identity
 
 import (
+	"context"
 	"encoding/json"
 	"strconv"
 	"sync"
 	"time"
-
-	"context"
 
 	"github.com/hawser-iot/hawser/internal/core"
 )

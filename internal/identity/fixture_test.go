@@ -42,7 +42,7 @@ func (p products) Terms(_ context.Context, id core.ProductID) (identity.Terms, e
 
 // fixture is one installation: a real store, a real keyring, a real authority.
 type fixture struct {
-	t       *testing.T
+	t       testing.TB
 	env     core.Environment
 	dir     string
 	ca      *identity.CA
@@ -50,6 +50,7 @@ type fixture struct {
 	keys    *seal.Keyring
 	terms   products
 	svc     *identity.Service
+	life    time.Duration // of codes
 	mu      sync.Mutex
 	now     time.Time
 	changes []identity.Change
@@ -58,9 +59,9 @@ type fixture struct {
 	fail func(step string) error
 }
 
-func newFixture(t *testing.T) *fixture { return newFixtureIn(t, core.Test) }
+func newFixture(t testing.TB) *fixture { return newFixtureIn(t, core.Test) }
 
-func newFixtureIn(t *testing.T, env core.Environment) *fixture {
+func newFixtureIn(t testing.TB, env core.Environment) *fixture {
 	t.Helper()
 	f := &fixture{
 		t: t, env: env, dir: t.TempDir(), now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC),
@@ -125,7 +126,7 @@ func (f *fixture) start(fresh bool) {
 func (f *fixture) serve() error {
 	var err error
 	f.svc, err = identity.New(f.t.Context(), identity.Deps{
-		CA: f.ca, Policies: f.terms, Keys: crashingKeys{f}, Now: f.clock,
+		CA: f.ca, Policies: f.terms, Keys: crashingKeys{f}, Now: f.clock, CodeLife: f.life,
 		Update: func(ctx context.Context, fn func(identity.Tx) error) error {
 			return f.store.Update(ctx, func(tx *store.Tx) error {
 				if err := fn(tx); err != nil {

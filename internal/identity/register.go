@@ -75,7 +75,7 @@ func (s *Service) AddDevice(ctx context.Context, by core.Actor, product core.Pro
 	}
 	code, hash := newCode()
 	now := s.d.Now().UTC()
-	st := &state{dev: DeviceRow{ID: id, Product: product, Revision: 1, Added: now, Code: hash}}
+	st := &state{dev: DeviceRow{ID: id, Product: product, Revision: 1, Added: now, Code: hash, CodeUntil: s.codeEnd(now)}}
 	_, _ = rand.Read(st.dev.Unit[:]) // crypto/rand.Read never fails
 	err = s.d.Update(ctx, func(tx Tx) error {
 		if err := tx.InsertDevice(ctx, st.dev); err != nil {
@@ -105,7 +105,7 @@ func (s *Service) NewCode(ctx context.Context, by core.Actor, id core.DeviceID) 
 		if !st.dev.Code.IsZero() {
 			st.dev.Spent = st.dev.Code
 		}
-		st.dev.Code, st.dev.CodeUntil, st.dev.Revoked = hash, time.Time{}, time.Time{}
+		st.dev.Code, st.dev.CodeUntil, st.dev.Revoked = hash, s.codeEnd(now), time.Time{}
 		if p := st.pending(); p != nil && !p.Code.IsZero() {
 			p.State, p.Ended, p.DER = Revoked, now, nil
 			if err := tx.UpdateCertificate(ctx, *p); err != nil {

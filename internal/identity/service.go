@@ -55,7 +55,7 @@ type Change struct {
 	Serial Serial // of ChangeSuperseded; otherwise zero
 }
 
-// Deps is what a Service stands on. Every field is required.
+// Deps is what a Service stands on. Every field but CodeLife is required.
 type Deps struct {
 	CA       *CA
 	Update   func(context.Context, func(Tx) error) error
@@ -66,6 +66,9 @@ type Deps struct {
 	// must not block and may be called from several goroutines.
 	Notify func(Change)
 	Now    func() time.Time
+	// CodeLife is how long an enrolment code may wait for its device; 0: until
+	// it is spent, for units that lie in a box for years.
+	CodeLife time.Duration
 }
 
 // Service is the register of devices. It is safe for concurrent use.
@@ -140,6 +143,14 @@ func read(ctx context.Context, tx Tx, id core.DeviceID) (*state, error) {
 		return nil, err
 	}
 	return st, nil
+}
+
+// codeEnd is when a code that is made now ends unspent; zero: never.
+func (s *Service) codeEnd(now time.Time) time.Time {
+	if s.d.CodeLife <= 0 {
+		return time.Time{}
+	}
+	return now.Add(s.d.CodeLife)
 }
 
 // errNoChange leaves a transaction without a trace and is no error.

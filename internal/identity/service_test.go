@@ -649,3 +649,17 @@ func TestTrim(t *testing.T) {
 		t.Errorf("the last certificate is forgotten: %+v, %v", d, err)
 	}
 }
+
+func TestCodeRunsOut(t *testing.T) {
+	f := newFixture(t)
+	f.life = 24 * time.Hour
+	f.restart()
+	code := f.mustAdd("A1")
+	f.advance(24*time.Hour - time.Second)
+	f.mustEnrol("A1", code)
+	f.advance(2 * time.Second)
+	_, err := f.svc.Enrol(t.Context(), home, "A1", code, csrFor(t, newKey(t), "A1"))
+	wantReason(t, err, "code-expired")
+	f.restart()
+	f.mustIdentify(f.mustEnrol("A1", f.newCode("A1")))
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unique"
 
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/identity"
@@ -48,6 +49,9 @@ func fill(dst, src []byte, what string) error {
 	return nil
 }
 
+// shared is one copy in memory of a word that many rows have.
+func shared[T ~string](s T) T { return T(unique.Make(string(s)).Value()) }
+
 type oneRow interface{ Scan(...any) error }
 
 const deviceColumns = `id, product, unit, revision, added_us, code, code_until_us, spent, ownerships, revoked_us, suspect_us, suspicion`
@@ -60,6 +64,7 @@ func scanDevice(row oneRow) (identity.DeviceRow, error) {
 	if err != nil {
 		return d, err
 	}
+	d.Product = shared(d.Product)
 	d.Added, d.CodeUntil, d.Revoked, d.Suspect = fromUS(added), fromUS(until), fromUS(revoked), fromUS(suspect)
 	return d, errors.Join(fill(d.Unit[:], unit, "unit"), fill(d.Code[:], code, "code"), fill(d.Spent[:], spent, "spent code"))
 }
@@ -151,6 +156,7 @@ func scanCertificate(row oneRow) (identity.CertificateRow, error) {
 	if err != nil {
 		return c, err
 	}
+	c.State, c.Door = shared(c.State), shared(c.Door)
 	c.NotBefore, c.NotAfter, c.Issued = fromUS(before), fromUS(after), fromUS(issued)
 	c.Confirmed, c.Ended = fromUS(confirmed), fromUS(ended)
 	return c, errors.Join(fill(c.Serial[:], serial, "serial"), fill(c.Key[:], spki, "key"),
@@ -351,7 +357,14 @@ func (t *Tx) EachIdentity(ctx context.Context, now time.Time, fn func(identity.D
 		if err != nil {
 			return err
 		}
-		return fn(d, certs[d.ID], owners[d.ID])
+		mine, own := certs[d.ID], owners[d.ID]
+		for i := range mine {
+			mine[i].Device = d.ID
+		}
+		if own != nil {
+			own.Device = d.ID
+		}
+		return fn(d, mine, own)
 	}, `SELECT `+deviceColumns+` FROM device`)
 	if err != nil {
 		return fmt.Errorf("read devices: %w", err)
