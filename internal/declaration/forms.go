@@ -155,7 +155,7 @@ func fixPattern(s *shape, text string) string {
 		if near := nearest(low, Roles()); near != "" {
 			return "did you mean " + near + "?"
 		}
-		if s.rule == ruleReader && regexp.MustCompile(namePattern).MatchString(low) {
+		if s.rule == ruleReader && nameForm().MatchString(low) {
 			return fmt.Sprintf("write service:%s or share:%s and declare it, or take a role: %s", low, low, strings.Join(Roles(), ", "))
 		}
 		return "take a role (" + strings.Join(Roles(), ", ") + ") or service:NAME" + map[bool]string{true: " or share:NAME"}[s.rule == ruleReader]
@@ -192,6 +192,8 @@ func fixPattern(s *shape, text string) string {
 	}
 	return "write " + s.want
 }
+
+var nameForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(namePattern) })
 
 func isAddress(s string) bool {
 	_, err := netip.ParseAddr(strings.Trim(s, "[]"))

@@ -1,6 +1,9 @@
 package declaration
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // The keys of a declaration. Meaning, unit, default and example stand beside
 // the form, so that reference, editor and check say the same.
@@ -10,7 +13,7 @@ func textOf(least, most int, want string) *shape {
 }
 
 func patternOf(rule, pattern, want string) *shape {
-	return &shape{form: patternForm, rule: rule, pattern: pattern, want: want}
+	return &shape{form: patternForm, rule: rule, pattern: pattern, re: regexp.MustCompile(pattern), want: want}
 }
 
 func spanOf(rule string) *shape {
@@ -38,7 +41,7 @@ func tableOf(least, most int, names string, item *shape) *shape {
 	if names == fieldPattern {
 		want = "1 to 63 letters, digits, `_`, `-` and `.`, a letter first"
 	}
-	return &shape{form: tableForm, least: least, most: most, names: names, item: item, nameWant: want}
+	return &shape{form: tableForm, least: least, most: most, names: names, item: item, nameWant: want, re: regexp.MustCompile(names)}
 }
 
 func boolean() *shape { return &shape{form: booleanForm} }

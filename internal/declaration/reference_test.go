@@ -56,7 +56,7 @@ func TestKeysAreWhole(t *testing.T) {
 			if strings.Contains(k.Example, "…") {
 				continue
 			}
-			x := checker{faults: c, patterns: map[string]*regexp.Regexp{}}
+			x := checker{c}
 			x.check(root.pairs[0].value, k.shape, k.Name, root.at)
 			if len(c.list) > 0 {
 				t.Errorf("%s: example %q: %v", at, k.Example, c.list)

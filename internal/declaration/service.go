@@ -131,9 +131,9 @@ func (s *Service) admit(ctx context.Context, tx Tx, q *Policy, now time.Time) ([
 	if stored.Hash == q.Hash {
 		return nil, nil
 	}
-	current, err := ParsePolicy(stored.Canonical)
+	current, err := s.parsed(stored)
 	if err != nil {
-		return nil, fmt.Errorf("read %s version %d: %w", stored.Product, stored.Version, err)
+		return nil, err
 	}
 	if q.Version <= current.Version {
 		return nil, core.E(core.Conflict, ruleVersionGrows, fmt.Sprintf("version %d of %s is in force; this is version %d and says something else", current.Version, q.Product, q.Version), fmt.Sprintf("set `version: %d`", current.Version+1))
@@ -279,11 +279,11 @@ func (s *Service) parsed(x Published) (*Policy, error) {
 		return p, nil
 	}
 	p, err := ParsePolicy(x.Canonical)
-	if err != nil {
-		return nil, fmt.Errorf("read %s version %d: %w", x.Product, x.Version, err)
-	}
-	if p.Hash != x.Hash || p.Product != x.Product || p.Version != x.Version {
-		return nil, core.E(core.Internal, "policy-altered", fmt.Sprintf("version %d of %s was altered in the database", x.Version, x.Product), "restore the database from a backup")
+	if err != nil || p.Hash != x.Hash || p.Product != x.Product || p.Version != x.Version {
+		return nil, &core.Error{
+			Kind: core.Internal, Reason: "policy-altered", Message: fmt.Sprintf("version %d of %s was altered in the database", x.Version, x.Product),
+			Hint: "restore the database from a backup", Err: err,
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -42,8 +42,9 @@ type shape struct {
 	unique      bool    // of a list
 	lo, hi      float64 // of a number
 	words       []string
-	refused     []refused // words that people try, and why they are no good
-	pattern     string    // of text
+	refused     []refused      // words that people try, and why they are no good
+	pattern     string         // of text
+	re          *regexp.Regexp // of pattern, or of names
 }
 
 // Key is one key of a declaration, as the reference and editors show it.
@@ -80,19 +81,7 @@ func (s *shape) key(name string) *Key {
 }
 
 // checker checks the form of a tree.
-type checker struct {
-	*faults
-	patterns map[string]*regexp.Regexp
-}
-
-func (c *checker) matches(pattern, s string) bool {
-	re, ok := c.patterns[pattern]
-	if !ok {
-		re = regexp.MustCompile(pattern)
-		c.patterns[pattern] = re
-	}
-	return re.MatchString(s)
-}
+type checker struct{ *faults }
 
 // fault reports n once and keeps the rules away from it.
 func (c *checker) fault(n *node, rule, message, fix string) {
@@ -124,7 +113,7 @@ func (c *checker) check(n *node, s *shape, what string, p at) {
 			c.text(n, s, what)
 		}
 	case patternForm:
-		if c.is(n, textKind, s, what) && !c.matches(s.pattern, n.text) {
+		if c.is(n, textKind, s, what) && !s.re.MatchString(n.text) {
 			c.pattern(n, s, what)
 		}
 	case wordForm:
@@ -288,7 +277,7 @@ func fixUnknown(s *shape, key string) string {
 func (c *checker) table(n *node, s *shape, what string) {
 	c.counts(n, len(n.pairs), s, what)
 	for _, p := range n.pairs {
-		if !c.matches(s.names, p.key) {
+		if !s.re.MatchString(p.key) {
 			c.add(p.at, orRule(s.nameRule, ruleName), fmt.Sprintf("the name %s in %s is not of the right form", quote(p.key), what), "use "+s.nameWant)
 			p.value.bad = true
 			continue
@@ -345,7 +334,7 @@ func (c *checker) counts(n *node, got int, s *shape, what string) {
 
 func (c *checker) text(n *node, s *shape, what string) {
 	switch l := utf8.RuneCountInString(n.text); {
-	case !c.matches(`\S`, n.text):
+	case strings.Trim(n.text, "\t\n\f\r ") == "":
 		c.fault(n, orRule(s.rule, ruleText), what+" is empty", "write "+s.want)
 	case l < s.least || l > s.most:
 		c.fault(n, orRule(s.rule, ruleText), fmt.Sprintf("%s has %d characters, not %d to %d", what, l, s.least, s.most), "write "+s.want)
@@ -403,7 +392,7 @@ func number(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 // checkForm checks the whole file against the language.
 func checkForm(root *node, c *faults) {
 	c.form = true
-	k := checker{faults: c, patterns: map[string]*regexp.Regexp{}}
+	k := checker{c}
 	k.check(root, language(), "the declaration", at{1, 1})
 	c.form = false
 }

@@ -145,8 +145,14 @@ func publishDeclarations(t *testing.T, s *store.Store) {
 	if got, err := svc.Current(t.Context(), first.Product); err != nil || got.Version != 3 {
 		t.Errorf("after a failed publication: %+v, %v", got, err)
 	}
+	if n := pendingRecords(t, s); n != 1 {
+		t.Errorf("after a failed publication: %d records, want 1", n)
+	}
 	if err := svc.Publish(t.Context(), staff, narrower); err != nil {
 		t.Fatal(err)
+	}
+	if n := pendingRecords(t, s); n != 2 {
+		t.Errorf("after two publications: %d records, want 2", n)
 	}
 	if got, err := svc.ByHash(t.Context(), first.Hash); err != nil || !bytes.Equal(got.Canonical, first.Canonical) {
 		t.Errorf("the old version by its hash: %v", err)
@@ -154,6 +160,20 @@ func publishDeclarations(t *testing.T, s *store.Store) {
 	if at, err := svc.FirstPublished(t.Context(), first.Product); err != nil || !at.Equal(now) {
 		t.Errorf("first published: %v, %v", at, err)
 	}
+}
+
+func pendingRecords(t *testing.T, s *store.Store) int {
+	t.Helper()
+	var n int
+	err := s.View(t.Context(), func(tx *store.Tx) error {
+		pending, err := tx.LedgerPending(t.Context(), 100)
+		n = len(pending)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func declarations(run func(context.Context, func(*store.Tx) error) error) func(context.Context, func(declaration.Tx) error) error {
