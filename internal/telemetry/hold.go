@@ -126,8 +126,7 @@ type HoldKeys interface {
 type HoldDeps struct {
 	Update     func(context.Context, func(HoldTx) error) error
 	View       func(context.Context, func(HoldTx) error) error
-	Partitions Partitions // a Shelf: what waits in the late lane counts
-	Late       LateLane
+	Partitions Partitions // a *Shelf: what waits in the late lane counts
 	Files      HoldFiles
 	Keys       HoldKeys
 	Owner      func(context.Context, core.DeviceID) (Owned, error)
@@ -147,7 +146,7 @@ type HoldService struct{ d HoldDeps }
 
 // NewHoldService checks its dependencies.
 func NewHoldService(d HoldDeps) (*HoldService, error) {
-	if d.Update == nil || d.View == nil || d.Partitions == nil || d.Late == nil || d.Files == nil || d.Keys == nil || d.Owner == nil || d.Now == nil || d.Log == nil {
+	if d.Update == nil || d.View == nil || d.Partitions == nil || d.Files == nil || d.Keys == nil || d.Owner == nil || d.Now == nil || d.Log == nil {
 		return nil, errors.New("hold service: a dependency is missing")
 	}
 	if d.step == nil {

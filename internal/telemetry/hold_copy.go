@@ -95,14 +95,18 @@ func (s *HoldService) epochs(ctx context.Context) ([]core.Epoch, error) {
 	if err != nil {
 		return nil, err
 	}
-	waiting, err := s.d.Late.Waiting(ctx)
-	if err != nil {
-		return nil, err
-	}
 	for i := range epochs {
 		if epochs[i].Length == 0 { // its file does not open
 			epochs[i].Length = declaration.EpochLength(epochs[i].Keep)
 		}
+	}
+	shelf, ok := s.d.Partitions.(*Shelf)
+	if !ok {
+		return epochs, nil
+	}
+	waiting, err := shelf.lane.Waiting(ctx)
+	if err != nil {
+		return nil, err
 	}
 	for i := range waiting {
 		if e := waiting[i].Epoch; !slices.Contains(epochs, e) {

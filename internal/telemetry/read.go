@@ -49,13 +49,13 @@ type ReadKeys interface {
 // ReadDeps is what a ReadService needs; all of it is required.
 type ReadDeps struct {
 	Update     func(context.Context, func(ReadTx) error) error
-	Partitions Partitions // a Shelf: what waits in the late lane counts
+	Partitions Partitions // a *Shelf: what waits in the late lane counts
 	Keys       ReadKeys
 	// Owner is whose a device is; core.Unknown for a device that does not exist.
 	Owner func(context.Context, core.DeviceID) (Owned, error)
 	// Policies are all versions of a product's declaration, oldest first.
 	Policies func(context.Context, core.ProductID) ([]*declaration.Policy, error)
-	// Settle returns when all that was acknowledged before is filed; see Settled.
+	// Settle returns when all that was acknowledged before is filed: Projector.Settle.
 	Settle func(context.Context) error
 	Now    func() time.Time
 	Log    *slog.Logger
@@ -368,25 +368,4 @@ func refusal(f *declaration.Field, q *ReadRequest) string {
 // want is a Query's choice of rows.
 func (v *view) want(policy core.Hash, stream string, group uint8) bool {
 	return len(v.policies[policy][lane{stream, group}]) > 0
-}
-
-// Settled makes a function that returns when the projector has filed all that
-// was in the journal when it was called.
-func Settled(j JournalSource, p *Projector) func(context.Context) error {
-	return func(ctx context.Context) error {
-		want := Mark{Journal: j.Incarnation(), Seq: j.Last()}
-		for tick := time.NewTicker(10 * time.Millisecond); ; {
-			st := p.State()
-			if want.Seq == 0 || st.Mark.Journal == want.Journal && st.Mark.Seq >= want.Seq {
-				tick.Stop()
-				return nil
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				tick.Stop()
-				return errors.Join(ctx.Err(), st.Trouble)
-			}
-		}
-	}
 }
