@@ -16,7 +16,7 @@ func Reference() string {
 One YAML file per product says what it collects, who may read it, how long it is kept, what it talks to, how it is updated and until when. Hawser enforces it, publishes it and proves it. ` + "`examples/`" + ` holds whole ones.
 
 - ` + "`hawser declaration check FILE`" + ` shows every fault at once: place, rule, what is wrong and what to write instead.
-- ` + "`hawser declaration schema`" + ` prints the JSON Schema 2020-12 by which editors complete and explain keys.
+- ` + "`hawser declaration schema`" + ` prints the JSON Schema 2020-12 by which editors complete and explain keys; it also stands beside this page. Point your editor at it with a first line ` + "`# yaml-language-server: $schema=declaration.schema.json`" + `.
 - ` + "`hawser declaration diff OLD NEW`" + ` says what a new version widens and what it narrows.
 - ` + "`hawser declaration publish FILE`" + ` puts a version in force.
 
@@ -41,6 +41,7 @@ The file is UTF-8, at most 256 KB, one document of plain maps, lists and values,
 	fmt.Fprintf(&b, "- Classes, each asking for more than the one before: %s.\n", code(classWords()))
 	b.WriteString("- The fields of one class, one set of readers and one keep-time are one group, sealed together: at most 32 groups.\n")
 	b.WriteString("- Readings are destroyed in epochs: the largest of 5 m, 1 h, 6 h, 1 d, 7 d and 30 d that is at most a tenth of the keep-time. Nothing is kept longer than declared; some readings are kept up to one epoch shorter.\n\n")
+	b.WriteString("## How strictly\n\nWhat is reasonable depends on four factors (row 0.1): what the product is for, which data and how much of it, with whom it is shared, how much harm is how likely. From them follows a level, basic, raised or high, which is recorded with every published version. Points: harm medium 1, high 5; personal data 1, sensitive 2, child or health 5; a message a minute or more about people 1; shares of what is not public 1; worn or in public 1; audience mixed 1, child 2. Three points make it raised, five high.\n\n")
 	b.WriteString("## What widens, what narrows\n\n")
 	b.WriteString("A version **widens** when it takes more from the people whom data is about, or opens something: a new field, another class, a finer precision, a wider range, more values, longer text, a higher rate, a new purpose, reader, service or share, a longer keep-time, an aggregate that stays, less protection, a new command, interface, destination or Wi-Fi kind, older TLS, slower or manual updates, a longer certificate life, an earlier end of support, the legacy door. The opposite **narrows**. What cannot be weighed (another type, unit or authentication) counts as widening. On a live installation a widening version waits until two persons exist to approve it; a product's first version widens nothing.\n\n")
 	b.WriteString("## Rules\n\n")

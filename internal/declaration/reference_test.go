@@ -7,9 +7,10 @@ import (
 	"testing"
 )
 
-// TestReference holds docs/declaration.md against the tables of this package.
+// TestReference holds docs/declaration.md and the published schema against the tables of this package.
 func TestReference(t *testing.T) {
 	golden(t, "../../docs/declaration.md", []byte(Reference()))
+	golden(t, "../../docs/declaration.schema.json", Schema())
 }
 
 func TestRulesAreWhole(t *testing.T) {

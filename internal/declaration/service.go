@@ -14,7 +14,7 @@ import (
 
 // RecordPublished is the kind of record of a published version. Its facts:
 // version, previous_version (0 for the first), widens, narrows, fields, groups,
-// support_until.
+// level (of strictness, see Factors), support_until.
 const RecordPublished core.RecordKind = "declaration-published"
 
 // Published is one version of a product's declaration as it is stored.
@@ -179,6 +179,7 @@ func published(p *Policy, previous int, changes []Change) []core.Fact {
 		{Name: "narrows", Value: strconv.Itoa(narrows)},
 		{Name: "fields", Value: strconv.Itoa(len(p.Fields))},
 		{Name: "groups", Value: strconv.Itoa(len(p.Groups))},
+		{Name: "level", Value: p.Factors().Level.String()},
 		{Name: "support_until", Value: date(p.SupportUntil)},
 	}
 }

@@ -285,8 +285,8 @@ func TestEveryPublicationIsRecorded(t *testing.T) {
 		policy *declaration.Policy
 		facts  string
 	}{
-		{one, "[{version 1} {previous_version 0} {widens 0} {narrows 0} {fields 2} {groups 2} {support_until 2032-12-31}]"},
-		{two, "[{version 5} {previous_version 1} {widens 0} {narrows 1} {fields 2} {groups 2} {support_until 2032-12-31}]"},
+		{one, "[{version 1} {previous_version 0} {widens 0} {narrows 0} {fields 2} {groups 2} {level raised} {support_until 2032-12-31}]"},
+		{two, "[{version 5} {previous_version 1} {widens 0} {narrows 1} {fields 2} {groups 2} {level raised} {support_until 2032-12-31}]"},
 	} {
 		r := got[i]
 		if r.Kind != declaration.RecordPublished || r.Actor != staff() || r.Product != "door-bell" || r.Policy != want.policy.Hash || !r.Time.Equal(p.now.Truncate(time.Microsecond)) || !r.Subject.IsZero() {
