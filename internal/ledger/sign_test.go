@@ -367,6 +367,17 @@ func TestNewOrigin(t *testing.T) {
 		f.grow(t, 1)
 		f.wantProved(t, last.Note)
 	})
+	t.Run("file put back to the origin before", func(t *testing.T) {
+		last := f.Latest()
+		if err := os.WriteFile(f.deps.CheckpointFile, lost.Note, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err := f.Checkpoint(t.Context())
+		wantReason(t, err, "ledger-other-origin")
+		if err := os.WriteFile(f.deps.CheckpointFile, last.Note, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	})
 	t.Run("kept checkpoint lost", func(t *testing.T) {
 		last := f.Latest()
 		if err := os.Remove(f.deps.CheckpointFile); err != nil {
@@ -407,6 +418,26 @@ func TestNewOrigin(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestDatabaseAgainstItself rolls back the head alone, under an old copy of the
+// kept checkpoint: the newer checkpoint in the database tells.
+func TestDatabaseAgainstItself(t *testing.T) {
+	f := newFixture(t)
+	old := f.grow(t, 3)
+	f.grow(t, 5)
+	if err := os.WriteFile(f.deps.CheckpointFile, old.Note, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.sign(t); got.Size != 9 {
+		t.Errorf("under an older copy of the file: signed %d, want 9", got.Size)
+	}
+	if err := os.WriteFile(f.deps.CheckpointFile, old.Note, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f.exec(t, `UPDATE ledger_origin SET size = 4, root = ?`, old.Root[:])
+	_, err := f.Checkpoint(t.Context())
+	wantReason(t, err, "ledger-rolled-back")
 }
 
 func TestNewOriginRefusesForgedPast(t *testing.T) {

@@ -263,7 +263,7 @@ func TestOptionsAreRefused(t *testing.T) {
 
 func FuzzLog(f *testing.F) {
 	s := newScene(f)
-	f.Add(s.export[:8000])
+	f.Add(s.export[:2000])
 	f.Add([]byte("{\"export\":1}\n{\"origin\":\"a\",\"key\":\"a+00000000+AA==\"}\n{\"checkpoint\":\"a\\n1\\n\\n\\n— a AAAA\\n\"}\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := verify.Log(bytes.NewReader(b), verify.Options{Earlier: s.middle})
