@@ -224,6 +224,59 @@ func (s *EpochFiles) Find(ctx context.Context, e core.Epoch, r *telemetry.Row) (
 	return found, ok, nil
 }
 
+// auditRows yields batches and rows, each batch before its first row.
+func auditRows(ctx context.Context, tx *sql.Tx, x *rowReader, v telemetry.AuditVisitor) error {
+	batches, err := tx.QueryContext(ctx, `SELECT id, first, count, root, sums FROM batches ORDER BY id`)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = batches.Close() }() // read to the end or given up
+	var b telemetry.Batch
+	some := false
+	next := func() error {
+		if some = batches.Next(); !some {
+			return batches.Err()
+		}
+		var root, sums sql.RawBytes
+		if err := batches.Scan(&b.ID, &b.First, &b.Count, &root, &sums); err != nil {
+			return err
+		}
+		copyWhole(b.Root[:], root)
+		b.Sums = append(b.Sums[:0], sums...)
+		return nil
+	}
+	upTo := func(id int64) error {
+		for some && b.First <= id {
+			if err := v.Batch(&b); err != nil {
+				return err
+			}
+			if err := next(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := next(); err != nil {
+		return err
+	}
+	// NOT INDEXED: the rows themselves, whatever an index says of them.
+	err = each(ctx, tx, rowColumns+` NOT INDEXED ORDER BY id`, nil, func(scan scanner) error {
+		after := x.row.ID
+		r, err := x.read(scan)
+		if err != nil {
+			return v.Fault(fmt.Sprintf("the row after %d cannot be read: %v", after, err))
+		}
+		if err := upTo(r.ID); err != nil {
+			return err
+		}
+		return v.Row(r)
+	})
+	if err != nil {
+		return err
+	}
+	return upTo(math.MaxInt64)
+}
+
 // Audit yields everything that e's file holds, in the order of numbers, and
 // what the engine finds wrong with it. It holds one snapshot for all of it.
 func (s *EpochFiles) Audit(ctx context.Context, e core.Epoch, v telemetry.AuditVisitor) error {
@@ -238,29 +291,7 @@ func (s *EpochFiles) Audit(ctx context.Context, e core.Epoch, v telemetry.AuditV
 		if err := v.Head(h); err != nil {
 			return err
 		}
-		var b telemetry.Batch
-		err = each(ctx, tx, `SELECT id, first, count, root, sums FROM batches ORDER BY id`, nil, func(scan scanner) error {
-			var root, sums sql.RawBytes
-			if err := scan(&b.ID, &b.First, &b.Count, &root, &sums); err != nil {
-				return err
-			}
-			copyWhole(b.Root[:], root)
-			b.Sums = append(b.Sums[:0], sums...)
-			return v.Batch(&b)
-		})
-		if err != nil {
-			return err
-		}
-		// NOT INDEXED: the rows themselves, whatever an index says of them.
-		err = each(ctx, tx, rowColumns+` NOT INDEXED ORDER BY id`, nil, func(scan scanner) error {
-			after := x.row.ID
-			r, err := x.read(scan)
-			if err != nil {
-				return v.Fault(fmt.Sprintf("the row after %d cannot be read: %v", after, err))
-			}
-			return v.Row(r)
-		})
-		if err != nil {
+		if err := auditRows(ctx, tx, x, v); err != nil {
 			return err
 		}
 		return each(ctx, tx, `PRAGMA integrity_check(20)`, nil, func(scan scanner) error {

@@ -98,7 +98,7 @@ type Partitions interface {
 	Find(ctx context.Context, e core.Epoch, r *Row) (Row, bool, error)
 	// Scan yields the rows that q wants, by time and then by number.
 	Scan(ctx context.Context, e core.Epoch, q *Query, yield func(*Row) error) error
-	// Audit yields every row in the order of its number, with its batch.
+	// Audit yields all that the partition holds, past every index.
 	Audit(ctx context.Context, e core.Epoch, v AuditVisitor) error
 	// Freeze lets nothing more be appended and waits for what is under way.
 	Freeze(ctx context.Context, e core.Epoch) error
@@ -156,9 +156,9 @@ type Batch struct {
 // AuditVisitor is given everything a partition holds, as raw as it is.
 type AuditVisitor struct {
 	Head  func(Head) error          // what the partition says of itself; first
-	Batch func(*Batch) error        // each batch, by number; before the rows
+	Batch func(*Batch) error        // each batch, by number; before its first row
 	Row   func(*Row) error          // each row, by number
-	Fault func(detail string) error // what the engine finds wrong with the structure
+	Fault func(detail string) error // what the engine finds wrong
 }
 
 // PartPlace names one part of one record of the journal.
