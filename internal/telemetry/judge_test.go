@@ -81,8 +81,10 @@ func TestJudge(t *testing.T) {
 		kept            string
 		undeclared, bad int
 	}{
-		{name: "one of each", payload: `{"room_temperature":21.44,"heating_on":true,"humidity":50.3,"mode":"off","label":"Küche","starts":7}`,
-			kept: `0{"heating_on":true,"humidity":50.5,"room_temperature":21.4} 1{"mode":"off","starts":7} 2{"label":"Küche"}`},
+		{
+			name: "one of each", payload: `{"room_temperature":21.44,"heating_on":true,"humidity":50.3,"mode":"off","label":"Küche","starts":7}`,
+			kept: `0{"heating_on":true,"humidity":50.5,"room_temperature":21.4} 1{"mode":"off","starts":7} 2{"label":"Küche"}`,
+		},
 		{name: "white space", payload: " \t\r\n{ \"heating_on\" :\nfalse } \n", kept: `0{"heating_on":false}`},
 		{name: "undeclared", payload: `{"heating_on":true,"gps":[1.5,{"a":null}],"x":"y"}`, kept: `0{"heating_on":true}`, undeclared: 2},
 		{name: "other case", payload: `{"heating_on":true,"Heating_On":false,"HEATING_ON":1}`, kept: `0{"heating_on":true}`, undeclared: 2},
@@ -98,15 +100,21 @@ func TestJudge(t *testing.T) {
 		{name: "duplicate t", payload: `{"t":1,"mode":"off","t":2}`, want: ReasonDuplicateKey},
 		{name: "undeclared twice", payload: `{"x":1,"x":2,"mode":"off"}`, kept: `1{"mode":"off"}`, undeclared: 2},
 
-		{name: "rounded, no artefact", payload: `{"room_temperature":21.499999999,"humidity":0.25,"latitude":52.3702157}`,
-			kept: `0{"humidity":0.5,"room_temperature":21.5} 2{"latitude":52.37}`},
+		{
+			name: "rounded, no artefact", payload: `{"room_temperature":21.499999999,"humidity":0.25,"latitude":52.3702157}`,
+			kept: `0{"humidity":0.5,"room_temperature":21.5} 2{"latitude":52.37}`,
+		},
 		{name: "half away from zero", payload: `{"room_temperature":-0.25,"latitude":-0.005}`, kept: `0{"room_temperature":-0.3} 2{"latitude":-0.01}`},
-		{name: "minus zero", payload: `{"room_temperature":-0.0,"latitude":-0.004,"ticks":-0,"pressure":3e2}`,
-			kept: `0{"room_temperature":0} 1{"pressure":300,"ticks":0} 2{"latitude":0}`},
+		{
+			name: "minus zero", payload: `{"room_temperature":-0.0,"latitude":-0.004,"ticks":-0,"pressure":3e2}`,
+			kept: `0{"room_temperature":0} 1{"pressure":300,"ticks":0} 2{"latitude":0}`,
+		},
 		{name: "range is of what was sent", payload: `{"room_temperature":85.04,"latitude":90.001,"mode":"off"}`, kept: `1{"mode":"off"}`, bad: 2},
 		{name: "rounding stays in range", payload: `{"set_point":30.04}`, kept: `0{"set_point":30}`},
-		{name: "exponents", payload: `{"pressure":1013.25e0,"starts":1e6,"room_temperature":2135E-2,"ticks":1.0e1}`,
-			kept: `0{"room_temperature":21.4} 1{"pressure":1013.25,"starts":1000000,"ticks":10}`},
+		{
+			name: "exponents", payload: `{"pressure":1013.25e0,"starts":1e6,"room_temperature":2135E-2,"ticks":1.0e1}`,
+			kept: `0{"room_temperature":21.4} 1{"pressure":1013.25,"starts":1000000,"ticks":10}`,
+		},
 		{name: "a whole number is not a fraction", payload: `{"starts":1.5,"ticks":2.0,"uptime":90}`, kept: `1{"ticks":2,"uptime":120}`, bad: 1},
 		{name: "beyond 2^53", payload: `{"ticks":4611686018427387903}`, kept: `1{"ticks":4611686018427387903}`},
 		{name: "beyond 2^53 at the edge", payload: `{"ticks":4611686018427387905,"starts":1}`, kept: `1{"starts":1}`, bad: 1},
@@ -118,8 +126,10 @@ func TestJudge(t *testing.T) {
 		{name: "absurd exponent", payload: `{"pressure":1e999999999999999999,"starts":1e-999999999999999,"mode":"off"}`, kept: `1{"mode":"off"}`, bad: 2},
 		{name: "out of range", payload: `{"humidity":100.00000000000001,"starts":-1,"mode":"off"}`, kept: `1{"mode":"off"}`, bad: 2},
 
-		{name: "wrong types", payload: `{"heating_on":1,"humidity":"50","mode":3,"label":["a"],"starts":true,"installed":5,"pressure":null,"ticks":{}}`,
-			want: ReasonNothingLeft, bad: 8},
+		{
+			name: "wrong types", payload: `{"heating_on":1,"humidity":"50","mode":3,"label":["a"],"starts":true,"installed":5,"pressure":null,"ticks":{}}`,
+			want: ReasonNothingLeft, bad: 8,
+		},
 		{name: "enum by escape", payload: `{"mode":"\u00dcn\u00efcode \"q\""}`, kept: `1{"mode":"Ünïcode \"q\""}`},
 		{name: "enum in another case", payload: `{"mode":"OFF","starts":1}`, kept: `1{"starts":1}`, bad: 1},
 		{name: "length in code points", payload: `{"label":"ääääääääääää"}`, kept: `2{"label":"ääääääääääää"}`},

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"math"
 	"time"
 	"unicode/utf8"
@@ -151,7 +152,8 @@ func (f *fieldPlan) text(j *Judged, s text) bool {
 		return false
 	}
 	var t time.Time
-	if t.UnmarshalText(plain) != nil { // RFC 3339 §5.6, strictly
+	// RFC 3339 §5.6, strictly; package time also takes a comma for the point.
+	if t.UnmarshalText(plain) != nil || bytes.IndexByte(plain, ',') >= 0 {
 		return false
 	}
 	t = t.UTC()
