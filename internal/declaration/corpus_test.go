@@ -139,15 +139,15 @@ func instance(n *node) any {
 
 // agree reports whether the schema and the check of form say the same of src,
 // and whether src is one that both can judge.
-func agree(s *jsonschema.Schema, src []byte) (schemaErr error, form []Fault, judged bool) {
+func agree(s *jsonschema.Schema, src []byte) (form []Fault, judged bool, schemaErr error) {
 	c := &faults{file: "f"}
 	root := readYAML(src, c)
 	if root == nil || len(c.list) > 0 {
-		return nil, nil, false
+		return nil, false, nil
 	}
 	schemaErr = s.Validate(instance(root))
 	examine("f", root, c)
-	return schemaErr, slices.DeleteFunc(c.list, func(f Fault) bool { return !f.form }), true
+	return slices.DeleteFunc(c.list, func(f Fault) bool { return !f.form }), true, schemaErr
 }
 
 // TestSchemaAgrees holds the published schema against the check in Go: a file
@@ -161,7 +161,7 @@ func TestSchemaAgrees(t *testing.T) {
 	}
 	var refused, taken int
 	for _, file := range append(files, good...) {
-		schemaErr, form, judged := agree(s, read(t, file))
+		form, judged, schemaErr := agree(s, read(t, file))
 		if !judged {
 			continue
 		}
@@ -198,7 +198,7 @@ func TestSchemaAgreesOnChanges(t *testing.T) {
 		for range 2 {
 			w := words[at%len(words)]
 			at++
-			schemaErr, form, ok := agree(s, []byte(src[:i+1]+w+src[end:]))
+			form, ok, schemaErr := agree(s, []byte(src[:i+1]+w+src[end:]))
 			if !ok {
 				continue
 			}

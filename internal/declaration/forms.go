@@ -150,7 +150,7 @@ func fixPattern(s *shape, text string) string {
 	switch s.rule {
 	case ruleReader, ruleCommandBy:
 		if s.rule == ruleCommandBy && (low == "marketing" || strings.HasPrefix(low, "share:")) {
-			return "remove it: " + low + " gives no commands"
+			return "remove it: marketing and shares give no commands"
 		}
 		if near := nearest(low, Roles()); near != "" {
 			return "did you mean " + near + "?"
@@ -162,7 +162,7 @@ func fixPattern(s *shape, text string) string {
 	case rulePurpose:
 		family, word, dotted := strings.Cut(low, ".")
 		families := strings.Split("service security safety support research improvement legal marketing", " ")
-		if near := nearest(family, families); near != "" && dotted {
+		if near := nearest(family, families); near != "" && dotted && purposeWord().MatchString(word) {
 			return "did you mean " + near + "." + word + "?"
 		} else if near != "" {
 			return "say more closely what for, such as " + near + ".history"
@@ -192,6 +192,8 @@ func fixPattern(s *shape, text string) string {
 	}
 	return "write " + s.want
 }
+
+var purposeWord = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`) })
 
 var nameForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(namePattern) })
 

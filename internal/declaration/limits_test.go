@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/hawser-iot/hawser/internal/core"
@@ -145,6 +146,38 @@ func TestFaultsAreAnError(t *testing.T) {
 	var none Faults
 	if none.Unwrap() != nil || none.Error() == "" {
 		t.Error("no faults are an error")
+	}
+}
+
+// TestFaultsAreSafeToPrint puts what would steer a terminal into every value
+// and name of a sound file: no fault repeats it as it is.
+func TestFaultsAreSafeToPrint(t *testing.T) {
+	src := string(read(t, "testdata/sound.yaml"))
+	evil := []string{`"\e]0;x\a"`, `"marketing.\e[31m"`, `"servce.\n\r\0"`, `"share:\e[2J"`, `"\u202e"`, `["\e"]`, `{"\e": "\e"}`, `"7d\e"`, `"support\b"`}
+	checked := 0
+	for i := range len(src) {
+		if src[i] != ' ' && src[i] != '[' && src[i] != '\n' && src[i] != '{' {
+			continue
+		}
+		end := i + 1 + strings.IndexAny(src[i+1:]+",", ",]}:\n")
+		if end-i < 2 || end > len(src) {
+			continue
+		}
+		for _, e := range evil {
+			_, err := Parse("evil.yaml", []byte(src[:i+1]+e+src[end:]))
+			faults, _ := err.(Faults)
+			for _, f := range faults {
+				checked++
+				for _, r := range f.String() {
+					if !unicode.IsPrint(r) {
+						t.Fatalf("%q at %d: fault %q", e, i, f.String())
+					}
+				}
+			}
+		}
+	}
+	if checked < 1000 {
+		t.Errorf("%d faults only", checked)
 	}
 }
 

@@ -3,10 +3,10 @@ package declaration
 import "strings"
 
 // nearest is the candidate that s is most probably a slip of the pen for, or
-// "". A slip is at most one edit for every three characters, at most three.
+// "". A slip is at most one edit for every four characters, at most three.
 func nearest(s string, candidates []string) string {
 	s = strings.ToLower(s)
-	best, at := "", min(3, max(1, len(s)/3))+1
+	best, at := "", min(3, max(1, len(s)/4))+1
 	if len(s) == 0 || len(s) > 64 {
 		return ""
 	}

@@ -215,9 +215,10 @@ func scalarText(n *node) string {
 		return strconv.FormatBool(n.yes)
 	case nullKind:
 		return ""
+	case numberKind:
+		return n.text[:min(len(n.text), 32)]
 	default:
-		r := []rune(n.text)
-		return string(r[:min(len(r), 32)])
+		return strings.Trim(quote(n.text), `"`)
 	}
 }
 
@@ -268,10 +269,49 @@ func fixUnknown(s *shape, key string) string {
 	for i, k := range s.keys {
 		names[i] = k.Name
 	}
-	if near := nearest(key, names); near != "" {
+	near := nearest(key, names)
+	if meant := meantBy(key); near == "" && s.key(meant) != nil {
+		near = meant
+	}
+	if near != "" {
 		return "did you mean `" + near + "`?"
 	}
 	return "known here: " + strings.Join(names, ", ")
+}
+
+// meantBy is the key of this language for what others call it, or "".
+func meantBy(key string) string {
+	switch strings.ToLower(key) {
+	case "retention", "retain", "ttl", "keep_for", "keep_time", "expires", "expiry":
+		return "keep"
+	case "sensitivity", "classification", "category":
+		return "class"
+	case "description", "title", "note", "comment":
+		return "about"
+	case "min", "max", "minimum", "maximum", "limits", "bounds":
+		return "range"
+	case "enum", "options", "choices", "allowed":
+		return "values"
+	case "interval", "period", "rate", "frequency":
+		return "every"
+	case "size", "max_size", "bytes":
+		return "max_bytes"
+	case "access", "visible_to", "who":
+		return "readers"
+	case "disposal", "on_expiry", "afterlife":
+		return "when_done"
+	case "fields", "telemetry", "properties":
+		return "data"
+	case "topics", "channels":
+		return "streams"
+	case "vendors", "recipients", "third_parties":
+		return "shares"
+	case "endpoints", "destinations":
+		return "talks_to"
+	case "id", "model":
+		return "product"
+	}
+	return ""
 }
 
 func (c *checker) table(n *node, s *shape, what string) {

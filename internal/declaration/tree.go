@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
@@ -242,7 +243,13 @@ func (c *faults) addYAML(err error) {
 	case strings.Contains(text, "',' or ']'"), strings.Contains(text, "',' or '}'"):
 		fix = "close the bracket, separate items with commas, and put text that contains `: ` in quotes"
 	}
-	c.add(p, ruleYAML, "this is not YAML ("+strings.ToValidUTF8(text, "?")+")", fix)
+	clean := strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
+	c.add(p, ruleYAML, "this is not YAML ("+clean+")", fix)
 }
 
 type treeBuilder struct {

@@ -56,7 +56,7 @@ var units = sync.OnceValue(func() unitTables {
 		kwh=kWh volt=V volts=V amp=A amps=A ampere=A second=s seconds=s sec=s minutes=min minute=min hour=h hours=h
 		hours=h meter=m metre=m meters=m metres=m metres/s=m/s kph=km/h kmh=km/h mph=[mi_i]/h bpm=beat/min rpm={rev}/min
 		bytes=By byte=By count=count counts=1 none=1 steps={step} degrees=deg degree=deg °=deg pascal=Pa hpa=hPa mbar=mbar
-		lux=lx ohm=Ohm ohms=Ohm Ω=Ohm litre=l liter=l kelvin=K db=dB dbm=dBm inch=[in_i] feet=[ft_i] psi=[psi]
+		lux=lx ohm=Ohm ohms=Ohm ω=Ohm litre=l liter=l kelvin=K db=dB dbm=dBm inch=[in_i] feet=[ft_i] psi=[psi]
 		millisecond=ms milliseconds=ms millis=ms days=d day=d mmhg=mm[Hg] µg/m3=ug/m3 μg/m3=ug/m3`) {
 		slip, unit, _ := strings.Cut(s, "=")
 		t.slips[slip] = unit
