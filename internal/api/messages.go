@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/declaration"
 )
 
 // PublishRequest asks to publish a declaration: the text of the YAML file.
@@ -38,9 +39,15 @@ type Declaration struct {
 
 // Change is one difference between two versions of a declaration.
 type Change struct {
-	Direction string `json:"direction"` // widening, narrowing or neutral
+	Direction string `json:"direction"` // widens, narrows or neutral
+	What      string `json:"what"`
 	Where     string `json:"where"`
 	Text      string `json:"text"`
+}
+
+// ChangeOf is a change as programs read it.
+func ChangeOf(c declaration.Change) Change {
+	return Change{Direction: c.Direction.String(), What: c.What, Where: c.Where, Text: c.Text}
 }
 
 // AddDeviceRequest registers one unit and asks for its enrolment code.
@@ -128,8 +135,11 @@ type ReadLine struct {
 
 // ReadDone closes the answer to a read.
 type ReadDone struct {
-	Readings int      `json:"readings"`
-	Withheld []string `json:"withheld"` // fields that this reader may not see
+	Readings   int      `json:"readings"`
+	Withheld   []string `json:"withheld"`             // fields that this reader may not see, and why
+	Unreadable int      `json:"unreadable,omitempty"` // parts that were changed on disk
+	Behind     bool     `json:"behind,omitempty"`     // the newest readings are not filed yet
+	Damaged    []string `json:"damaged,omitempty"`    // epochs whose file is damaged
 }
 
 // Receipt proves an erasure or a revocation; it stands in the ledger.
@@ -187,11 +197,13 @@ type Status struct {
 
 // Hold is one legal hold.
 type Hold struct {
-	ID      string    `json:"hold"`
-	Subject string    `json:"subject"`
-	Since   time.Time `json:"since"`
-	By      string    `json:"by"`
-	Reason  string    `json:"reason"`
+	ID      string        `json:"hold"`
+	Subject string        `json:"subject"`
+	Device  core.DeviceID `json:"device"`
+	Rows    int64         `json:"rows"`
+	Since   time.Time     `json:"since"`
+	By      string        `json:"by"`
+	Reason  string        `json:"reason"`
 }
 
 // Backup says what a backup holds.

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write generated pages anew")
+var rewrite = flag.Bool("update", false, "write generated pages anew")
 
 func TestEmptyConfigIsSafe(t *testing.T) {
 	c, err := ParseConfig("/home/h", nil)
@@ -98,7 +98,7 @@ func TestConfigReference(t *testing.T) {
 // golden compares with a file of the repository, or writes it with -update.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
-	if *update {
+	if *rewrite {
 		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,433 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/declaration"
+	"github.com/hawser-iot/hawser/internal/identity"
+	"github.com/hawser-iot/hawser/internal/ledger"
+)
+
+// Declarations publishes and finds declarations.
+type Declarations interface {
+	Publish(context.Context, core.Actor, *declaration.Policy) error
+	Current(context.Context, core.ProductID) (*declaration.Policy, error)
+	All(context.Context) ([]*declaration.Policy, error)
+}
+
+// Data reads, erases and holds.
+type Data interface {
+	Read(ctx context.Context, by core.Actor, id core.DeviceID, r ReadRequest, yield func(ReadLine) error) (ReadDone, error)
+	Erase(ctx context.Context, by core.Actor, id core.DeviceID, reason string) (Receipt, error)
+	PlaceHold(ctx context.Context, by core.Actor, id core.DeviceID, reason string) (Receipt, error)
+	ReleaseHold(ctx context.Context, by core.Actor, hold, reason string) (Receipt, error)
+	Holds(context.Context) ([]Hold, error)
+	Verify(context.Context) (RowsCheck, error)
+}
+
+// Running is the running server itself.
+type Running interface {
+	Status(context.Context) (Status, error)
+	Counts(context.Context, core.Subject) (Counts, error) // zero: all
+	Connected(core.DeviceID) bool
+	Backup(ctx context.Context, by core.Actor, to string) (Backup, error)
+}
+
+// Deps are what the routes call.
+type Deps struct {
+	Declarations Declarations
+	Devices      *identity.Service
+	Data         Data
+	Ledger       *ledger.Ledger
+	Running      Running
+}
+
+type handlers struct{ Deps }
+
+// Routes is the whole local door: pattern, permission, handler.
+func Routes(d Deps) []Route {
+	h := handlers{d}
+	return []Route{
+		{"GET /v1/status", "server.status", h.status},
+		{"GET /v1/counts", "server.status", h.counts},
+		{"POST /v1/backup", "server.backup", h.backup},
+		{"GET /v1/declarations", "declaration.list", h.declarations},
+		{"POST /v1/declarations", "declaration.publish", h.publish},
+		{"GET /v1/devices", "device.list", h.devices},
+		{"POST /v1/devices", "device.add", h.addDevice},
+		{"GET /v1/devices/{device}", "device.list", h.device},
+		{"POST /v1/devices/{device}/code", "device.add", h.newCode},
+		{"POST /v1/devices/{device}/revoke", "device.revoke", h.revoke},
+		{"POST /v1/devices/{device}/release", "device.release", h.release},
+		{"POST /v1/devices/{device}/reopen", "device.reopen", h.reopen},
+		{"POST /v1/devices/{device}/read", "data.read", h.read},
+		{"POST /v1/devices/{device}/erase", "data.erase", h.erase},
+		{"POST /v1/devices/{device}/hold", "data.hold", h.hold},
+		{"GET /v1/holds", "data.hold", h.holds},
+		{"POST /v1/holds/{hold}/release", "data.hold", h.releaseHold},
+		{"GET /v1/ledger/entries", "ledger.read", h.entries},
+		{"GET /v1/ledger/export", "ledger.read", h.export},
+		{"GET /v1/ledger/checkpoint", "ledger.read", h.checkpoint},
+		{"POST /v1/verify", "ledger.read", h.verify},
+	}
+}
+
+func deviceIn(r *http.Request) (core.DeviceID, error) {
+	id := core.DeviceID(r.PathValue("device"))
+	if !id.Valid() {
+		return "", core.E(core.Invalid, "device-id", "the serial number is not in the form of a device id", "use the serial number that `hawser device list` shows")
+	}
+	return id, nil
+}
+
+func (h handlers) status(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
+	s, err := h.Running.Status(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, s)
+}
+
+func (h handlers) counts(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
+	c, err := h.Running.Counts(r.Context(), core.Subject{})
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, c)
+}
+
+func (h handlers) backup(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	var req BackupRequest
+	if err := decode(r, &req); err != nil {
+		return err
+	}
+	b, err := h.Running.Backup(r.Context(), by, req.To)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, b)
+}
+
+func describe(p *declaration.Policy, changes []declaration.Change) Declaration {
+	d := Declaration{
+		Product: string(p.Product), Name: p.Name, Version: p.Version, Hash: p.Hash.String(),
+		Fields: len(p.Fields), Streams: len(p.Streams), Support: p.SupportUntil.Format(time.DateOnly),
+	}
+	for _, c := range changes {
+		d.Changes = append(d.Changes, ChangeOf(c))
+	}
+	return d
+}
+
+func (h handlers) declarations(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
+	all, err := h.Declarations.All(r.Context())
+	if err != nil {
+		return err
+	}
+	out := []Declaration{}
+	for _, p := range all {
+		out = append(out, describe(p, nil))
+	}
+	return writeJSON(w, out)
+}
+
+func (h handlers) publish(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	var req PublishRequest
+	if err := decode(r, &req); err != nil {
+		return err
+	}
+	d, err := declaration.Parse(req.File, []byte(req.Source))
+	if faults, ok := errors.AsType[declaration.Faults](err); ok {
+		var text strings.Builder
+		if err := faults.Render(&text); err != nil {
+			return fmt.Errorf("render faults: %w", err)
+		}
+		return core.E(core.Invalid, "declaration-faults", text.String(), "correct the file; `hawser declaration check` shows the same")
+	}
+	if err != nil {
+		return err
+	}
+	p, err := declaration.Compile(d)
+	if err != nil {
+		return err
+	}
+	var changes []declaration.Change
+	if old, err := h.Declarations.Current(r.Context(), p.Product); err == nil {
+		changes = declaration.Diff(old, p)
+	} else if core.KindOf(err) != core.Unknown {
+		return err
+	}
+	if err := h.Declarations.Publish(r.Context(), by, p); err != nil {
+		return err
+	}
+	return writeJSON(w, describe(p, changes))
+}
+
+func (h handlers) show(d identity.Device) Device {
+	out := Device{Device: d.ID, Product: d.Product, State: string(d.State), Connected: h.Running.Connected(d.ID)}
+	if !d.Subject.IsZero() {
+		out.Subject = d.Subject.String()
+	}
+	if !d.Serial.IsZero() {
+		out.Certificate, out.NotAfter = d.Serial.String(), &d.NotAfter
+	}
+	return out
+}
+
+func (h handlers) devices(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
+	const page = 500
+	out := []Device{}
+	after := core.DeviceID(r.URL.Query().Get("after"))
+	found, err := h.Devices.Devices(r.Context(), after, page)
+	if err != nil {
+		return err
+	}
+	for _, d := range found {
+		out = append(out, h.show(d))
+	}
+	return writeJSON(w, out)
+}
+
+func (h handlers) device(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
+	id, err := deviceIn(r)
+	if err != nil {
+		return err
+	}
+	d, err := h.Devices.Device(id)
+	if err != nil {
+		return err
+	}
+	out := h.show(d)
+	if !d.Subject.IsZero() {
+		c, err := h.Running.Counts(r.Context(), d.Subject)
+		if err != nil {
+			return err
+		}
+		out.Counts = &c
+	}
+	return writeJSON(w, out)
+}
+
+func (h handlers) addDevice(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	var req AddDeviceRequest
+	if err := decode(r, &req); err != nil {
+		return err
+	}
+	code, err := h.Devices.AddDevice(r.Context(), by, req.Product, req.Device)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, DeviceAdded{Device: req.Device, Product: req.Product, Code: code})
+}
+
+func (h handlers) newCode(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	id, err := deviceIn(r)
+	if err != nil {
+		return err
+	}
+	code, err := h.Devices.NewCode(r.Context(), by, id)
+	if err != nil {
+		return err
+	}
+	d, err := h.Devices.Device(id)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, DeviceAdded{Device: id, Product: d.Product, Code: code})
+}
+
+// reasoned decodes a request that is a device and a reason.
+func reasoned(r *http.Request) (core.DeviceID, string, error) {
+	id, err := deviceIn(r)
+	if err != nil {
+		return "", "", err
+	}
+	var req ReasonRequest
+	if err := decode(r, &req); err != nil {
+		return "", "", err
+	}
+	return id, req.Reason, nil
+}
+
+func (h handlers) revoke(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	id, reason, err := reasoned(r)
+	if err != nil {
+		return err
+	}
+	rc, err := h.Devices.Revoke(r.Context(), by, id, reason)
+	if err != nil {
+		return err
+	}
+	out := Receipt{Kind: string(rc.Kind), Time: rc.Time, Device: id, Facts: map[string]string{"certificates": strconv.Itoa(rc.Certificates)}}
+	if !rc.Subject.IsZero() {
+		out.Subject = rc.Subject.String()
+	}
+	return writeJSON(w, out)
+}
+
+func (h handlers) release(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	id, reason, err := reasoned(r)
+	if err != nil {
+		return err
+	}
+	if err := h.Devices.Release(r.Context(), by, id, reason); err != nil {
+		return err
+	}
+	return writeJSON(w, Receipt{Kind: "device-released", Time: time.Now().UTC(), Device: id})
+}
+
+func (h handlers) reopen(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	id, _, err := reasoned(r)
+	if err != nil {
+		return err
+	}
+	if err := h.Devices.Reopen(r.Context(), by, id); err != nil {
+		return err
+	}
+	d, err := h.Devices.Device(id)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, Receipt{Kind: "ownership-opened", Time: d.OwnedSince, Device: id, Subject: d.Subject.String()})
+}
+
+func (h handlers) read(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	id, err := deviceIn(r)
+	if err != nil {
+		return err
+	}
+	var req ReadRequest
+	if err := decode(r, &req); err != nil {
+		return err
+	}
+	enc := json.NewEncoder(w)
+	began := false
+	done, err := h.Data.Read(r.Context(), by, id, req, func(l ReadLine) error {
+		if !began {
+			w.Header().Set("Content-Type", "application/jsonl")
+			began = true
+		}
+		return enc.Encode(l)
+	})
+	switch {
+	case err == nil:
+		return enc.Encode(ReadLine{Done: &done})
+	case !began:
+		return err
+	default: // the answer has begun; say in it that it broke off
+		p := Problem{Title: "internal error", Hint: "the server's log says more"}
+		if e, ok := errors.AsType[*core.Error](err); ok {
+			p = Problem{Type: e.Kind.String(), Title: e.Message, Hint: e.Hint}
+		}
+		return enc.Encode(ReadLine{Problem: &p})
+	}
+}
+
+func (h handlers) receipt(w http.ResponseWriter, r *http.Request, by core.Actor, do func(context.Context, core.Actor, core.DeviceID, string) (Receipt, error)) error {
+	id, reason, err := reasoned(r)
+	if err != nil {
+		return err
+	}
+	rc, err := do(r.Context(), by, id, reason)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, rc)
+}
+
+func (h handlers) erase(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	return h.receipt(w, r, by, h.Data.Erase)
+}
+
+func (h handlers) hold(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	return h.receipt(w, r, by, h.Data.PlaceHold)
+}
+
+func (h handlers) holds(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
+	all, err := h.Data.Holds(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, all)
+}
+
+func (h handlers) releaseHold(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	var req ReasonRequest
+	if err := decode(r, &req); err != nil {
+		return err
+	}
+	rc, err := h.Data.ReleaseHold(r.Context(), by, r.PathValue("hold"), req.Reason)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, rc)
+}
+
+func (h handlers) entries(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
+	const page = 500
+	from, err := strconv.ParseUint(r.URL.Query().Get("from"), 10, 64)
+	if err != nil {
+		return core.E(core.Invalid, "position", "`from` is no position", "give a number, 0 for the first entry")
+	}
+	found, next, err := h.Ledger.List(r.Context(), ledger.Filter{Kind: core.RecordKind(r.URL.Query().Get("kind"))}, from, page)
+	if err != nil {
+		return err
+	}
+	out := Entries{Entries: []Entry{}, Next: next}
+	for _, e := range found {
+		x := Entry{
+			Position: e.Position, Origin: e.Origin, Time: e.Record.Time, Kind: string(e.Record.Kind),
+			Actor: e.Record.Actor.String(), Product: string(e.Record.Product), Facts: [][2]string{},
+		}
+		if !e.Record.Subject.IsZero() {
+			x.Subject = e.Record.Subject.String()
+		}
+		for _, f := range e.Record.Facts {
+			x.Facts = append(x.Facts, [2]string{f.Name, f.Value})
+		}
+		out.Entries = append(out.Entries, x)
+	}
+	return writeJSON(w, out)
+}
+
+// export makes sure that everything that happened before the request is
+// signed, and streams the ledger.
+func (h handlers) export(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
+	for {
+		n, err := h.Ledger.Sequence(r.Context())
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+	}
+	if _, err := h.Ledger.Checkpoint(r.Context()); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/jsonl")
+	return h.Ledger.Export(r.Context(), w)
+}
+
+func (h handlers) checkpoint(w http.ResponseWriter, _ *http.Request, _ core.Actor) error {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, err := io.WriteString(w, string(h.Ledger.Latest().Note))
+	return err
+}
+
+func (h handlers) verify(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
+	c, err := h.Data.Verify(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, c)
+}

@@ -1,0 +1,73 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// job is one thing done again and again: safe to run twice, safe to kill.
+type job struct {
+	name   string
+	period time.Duration
+	run    func(context.Context) error
+
+	mu     sync.Mutex // guards what follows
+	last   time.Time  // last success
+	failed error      // of the last run; nil after a success
+	since  time.Time  // when it began to fail
+}
+
+// loop runs the job at once and then each period, until ctx is done.
+func (j *job) loop(ctx context.Context, log *slog.Logger) {
+	t := time.NewTicker(j.period)
+	defer t.Stop()
+	for {
+		err := j.once(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if j.note(err, time.Now()) {
+			log.ErrorContext(ctx, "job failed", slog.String("job", j.name), slog.Any("err", err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// once runs the job; a panic of one job must not end the others.
+func (j *job) once(ctx context.Context) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return j.run(ctx)
+}
+
+// note keeps the outcome and reports whether it is a failure that is new.
+func (j *job) note(err error, now time.Time) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	fresh := err != nil && (j.failed == nil || j.failed.Error() != err.Error())
+	if err != nil && j.failed == nil {
+		j.since = now
+	}
+	if j.failed = err; err == nil {
+		j.last = now
+	}
+	return fresh
+}
+
+// state is the job's last success and what is wrong with it now.
+func (j *job) state() (last time.Time, failed error, since time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.last, j.failed, j.since
+}

@@ -1,0 +1,104 @@
+package server
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metricsHandler serves the metrics, on the local socket only. Names carry
+// their unit; labels have few values, never a serial number.
+func (s *server) metricsHandler() http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &collector{s: s})
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
+}
+
+// collector reads the counters of the parts when it is asked.
+type collector struct{ s *server }
+
+// Describe sends nothing: the collector is unchecked, because the reasons that
+// become labels are the parts' own.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	put := func(kind prometheus.ValueType, name, help string, v float64, labels ...string) {
+		var names, values []string
+		for i := 0; i+1 < len(labels); i += 2 {
+			names, values = append(names, labels[i]), append(values, labels[i+1])
+		}
+		d := prometheus.NewDesc("hawser_"+name, help, names, nil)
+		ch <- prometheus.MustNewConstMetric(d, kind, v, values...)
+	}
+	count := func(name, help string, v uint64, labels ...string) {
+		put(prometheus.CounterValue, name, help, float64(v), labels...)
+	}
+	gauge := func(name, help string, v float64, labels ...string) {
+		put(prometheus.GaugeValue, name, help, v, labels...)
+	}
+
+	g := c.s.gateway.Stats()
+	gauge("gateway_connections", "TCP connections open now at the devices' door.", float64(g.Open))
+	gauge("gateway_sessions", "Devices' sessions now.", float64(g.Sessions))
+	count("gateway_handshakes_total", "TLS handshakes completed.", g.Handshakes)
+	count("gateway_handshakes_tls12_total", "TLS handshakes completed with TLS 1.2.", g.TLS12)
+	count("gateway_received_messages_total", "PUBLISH packets received.", g.Received)
+	count("gateway_received_bytes_total", "Payload bytes received.", g.ReceivedBytes)
+	count("gateway_acks_total", "PUBACKs written.", g.Acks)
+	count("gateway_unacknowledged_messages_total", "Messages not acknowledged because of trouble of the server's own.", g.Trouble)
+	put(prometheus.CounterValue, "gateway_paused_seconds_total", "Time that reading stood still for a device's or product's pace.", g.PausedSeconds)
+	count("gateway_panics_total", "Faults of the server, each confined to one connection.", g.Panics)
+	for reason, n := range g.Ended {
+		count("gateway_ended_connections_total", "Connections refused or ended, by reason.", n, "reason", reason)
+	}
+
+	in := c.s.intake.Counters()
+	count("intake_accepted_messages_total", "Messages accepted and recorded.", in.Accepted)
+	count("intake_dropped_fields_total", "Undeclared or bad fields dropped from accepted messages.", in.UndeclaredFields+in.BadFields+in.OldFields)
+	for reason, n := range in.Refused {
+		count("intake_refused_messages_total", "Messages refused, by reason.", n, "reason", string(reason))
+	}
+	for reason, n := range in.Dropped {
+		count("intake_dropped_messages_total", "Messages acknowledged and not stored, by reason.", n, "reason", string(reason))
+	}
+
+	for reason, n := range c.s.devices.Refusals() {
+		count("identity_refusals_total", "Enrolments, renewals and certificates refused, by reason.", n, "reason", reason)
+	}
+	for state, n := range c.s.devices.Counts().ByState {
+		gauge("identity_devices", "Units of the register, by state.", float64(n), "state", string(state))
+	}
+
+	j := c.s.journal.State()
+	gauge("journal_bytes", "Bytes that the journal holds.", float64(j.Bytes))
+	gauge("journal_limit_bytes", "Bytes at which the journal stops acknowledging.", float64(j.MaxBytes))
+	gauge("journal_queued_records", "Records that wait for their commit.", float64(j.Queued))
+	gauge("journal_trouble", "1 while nothing is acknowledged.", truth(j.Trouble != nil))
+
+	p := c.s.telem.projector.State()
+	gauge("projector_behind_batches", "Batches of the journal that are not filed yet.", float64(p.Behind))
+	count("projector_rows_total", "Rows filed since the start.", p.Rows)
+	gauge("projector_trouble", "1 while nothing is filed.", truth(p.Trouble != nil))
+
+	l := c.s.ledger.Status()
+	gauge("ledger_entries", "Entries of the present origin.", float64(l.Size))
+	gauge("ledger_signed_entries", "Entries under the last checkpoint.", float64(l.Signed))
+	gauge("keyring_generation", "Generation of the root that wraps the keyring.", float64(c.s.ring.Generation()))
+	for _, j := range c.s.jobs {
+		last, failed, _ := j.state()
+		if !last.IsZero() {
+			gauge("job_last_success_timestamp_seconds", "When the job last succeeded, Unix time.", float64(last.UnixMilli())/1000, "job", j.name)
+		}
+		gauge("job_failing", "1 while the job fails.", truth(failed != nil), "job", j.name)
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,358 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/api"
+	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/declaration"
+	"github.com/hawser-iot/hawser/internal/gateway"
+	"github.com/hawser-iot/hawser/internal/identity"
+	"github.com/hawser-iot/hawser/internal/journal"
+	"github.com/hawser-iot/hawser/internal/ledger"
+	"github.com/hawser-iot/hawser/internal/seal"
+	"github.com/hawser-iot/hawser/internal/store"
+	"github.com/hawser-iot/hawser/internal/telemetry"
+)
+
+// Options are what Run needs beside the configuration.
+type Options struct {
+	Version string
+	Log     io.Writer
+	// Ready, if not nil, is called once when all doors are open.
+	Ready func(Addresses)
+}
+
+// Addresses are the doors as they were opened: with port 0 configured, the
+// system chose.
+type Addresses struct{ Devices, HTTPS, Socket string }
+
+// stopTime bounds an orderly stop.
+const stopTime = 20 * time.Second
+
+// server is everything that runs. It is wired in open and taken apart in close,
+// in the opposite order.
+type server struct {
+	c       *Config
+	opt     Options
+	log     *slog.Logger
+	started time.Time
+	addr    Addresses
+
+	store    *store.Store
+	inst     store.Installation
+	ring     *seal.Keyring
+	ledger   *ledger.Ledger
+	decl     *declaration.Service
+	ca       *identity.CA
+	cert     *identity.ServerCertificate
+	devices  *identity.Service
+	journal  *journal.Journal
+	intake   *telemetry.Intake
+	gateway  *gateway.Gateway
+	telem    telemetryParts
+	jobs     []*job
+	publish  sync.Mutex // one publishing at a time: store and doors must agree
+	followed follower
+}
+
+// follower hands identity's changes to the gateway, which is made later.
+type follower struct {
+	mu sync.Mutex
+	to func(identity.Change)
+}
+
+func (f *follower) notify(c identity.Change) {
+	f.mu.Lock()
+	to := f.to
+	f.mu.Unlock()
+	if to != nil {
+		to(c)
+	}
+}
+
+func (f *follower) set(to func(identity.Change)) {
+	f.mu.Lock()
+	f.to = to
+	f.mu.Unlock()
+}
+
+func newLog(c *Config, w io.Writer) *slog.Logger {
+	if w == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	if c.Log == "json" {
+		return slog.New(slog.NewJSONHandler(w, nil))
+	}
+	return slog.New(slog.NewTextHandler(w, nil))
+}
+
+// Run opens a home folder, serves until ctx is done, and returns when
+// everything has stopped. What was acknowledged is on disk, however it ends.
+func Run(ctx context.Context, c *Config, o Options) error {
+	s := &server{c: c, opt: o, log: newLog(c, o.Log), started: time.Now()}
+	err := s.open(ctx)
+	if err == nil {
+		err = s.serve(ctx)
+	}
+	return errors.Join(err, s.close())
+}
+
+// open opens every store and wires every capability. Nothing listens yet.
+func (s *server) open(ctx context.Context) (err error) {
+	if _, err := os.Stat(filepath.Join(s.c.Data, "control.db")); errors.Is(err, fs.ErrNotExist) {
+		return core.E(core.Unready, "not-initialised", "there is no installation in "+s.c.Data,
+			"make one with `hawser init`; if there should be one, find out where its disk is: keys are never silently made again")
+	}
+	if s.store, err = store.Open(ctx, store.Options{Dir: s.c.Data}); err != nil {
+		if errors.Is(err, store.ErrInUse) {
+			return &core.Error{Kind: core.Conflict, Reason: "data-in-use", Message: "another server runs on " + s.c.Data, Hint: "stop it first; one data folder has one server", Err: err}
+		}
+		return err
+	}
+	if err := s.store.View(ctx, func(tx *store.Tx) error { s.inst, err = tx.Installation(ctx); return err }); err != nil {
+		return err
+	}
+	if err := s.openKeys(ctx); err != nil {
+		return err
+	}
+	if s.decl, err = declaration.NewService(declaration.Deps{
+		Update: update[declaration.Tx](s.store), View: view[declaration.Tx](s.store), Now: time.Now, Environment: s.inst.Environment,
+	}); err != nil {
+		return err
+	}
+	if s.devices, err = identity.New(ctx, identity.Deps{
+		CA: s.ca, Update: update[identity.Tx](s.store), View: view[identity.Tx](s.store),
+		Policies: policies{s.decl}, Keys: s.ring, Notify: s.followed.notify, Now: time.Now,
+	}); err != nil {
+		return err
+	}
+	if s.journal, err = journal.Open(ctx, journal.Options{
+		Dir: filepath.Join(s.c.Data, "journal"), MaxBytes: s.c.JournalMaxBytes, Log: s.log, Now: time.Now,
+	}); err != nil {
+		return err
+	}
+	if s.intake, err = telemetry.NewIntake(telemetry.IntakeDeps{Keys: s.ring, Journal: s.journal, Now: time.Now, Log: s.log}); err != nil {
+		return err
+	}
+	if err := s.openTelemetry(ctx); err != nil {
+		return err
+	}
+	if s.gateway, err = gateway.New(gateway.Deps{
+		Config: gateway.Config{
+			HandshakeTimeout: time.Duration(s.c.HandshakeTimeout), ConnectTimeout: time.Duration(s.c.HandshakeTimeout),
+			MaxConnections: s.c.MaxConnections,
+		},
+		Environment: s.inst.Environment, Certificate: s.cert.GetCertificate, DeviceCAs: s.ca.ClientPool,
+		Identity: s.devices, Intake: s.intake, Now: time.Now, Log: s.log,
+	}); err != nil {
+		return err
+	}
+	s.followed.set(s.gateway.Follow)
+	if err := s.enforceAll(ctx); err != nil {
+		return err
+	}
+	s.jobs = append(s.jobs, s.ownJobs()...)
+	return nil
+}
+
+// openKeys opens what lies outside the data folder.
+func (s *server) openKeys(ctx context.Context) (err error) {
+	roots, err := openRoots(s.c)
+	if err != nil {
+		return err
+	}
+	if s.ring, err = seal.Open(ctx, seal.Options{Copies: s.c.Keyring, Roots: roots, Now: time.Now}); err != nil {
+		return err
+	}
+	key, err := ledger.LoadKey(s.c.LedgerKey)
+	if err != nil {
+		return err
+	}
+	if s.ledger, err = ledger.Open(ctx, ledgerDeps(s.c, s.store, s.inst, key, s.log)); err != nil {
+		return err
+	}
+	if s.ca, err = identity.OpenCA(identity.OpenOptions{Environment: s.inst.Environment, Dir: s.c.CA, Now: time.Now}); err != nil {
+		return err
+	}
+	s.cert, err = identity.NewServerCertificate(s.ca, s.c.Names)
+	return err
+}
+
+// enforce puts a declaration in force at every door.
+func (s *server) enforce(ctx context.Context, p *declaration.Policy) error {
+	first, err := s.decl.FirstPublished(ctx, p.Product)
+	if err != nil {
+		return err
+	}
+	plan, err := telemetry.NewPlan(p, first)
+	if err != nil {
+		return err
+	}
+	s.intake.SetPlan(plan)
+	s.gateway.SetPolicy(p)
+	return nil
+}
+
+func (s *server) enforceAll(ctx context.Context) error {
+	all, err := s.decl.All(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		if err := s.enforce(ctx, p); err != nil {
+			return fmt.Errorf("enforce declaration of %s: %w", p.Product, err)
+		}
+	}
+	return s.intake.Prepare(ctx)
+}
+
+func (s *server) ownJobs() []*job {
+	return []*job{
+		{name: "epoch-keys", period: time.Minute, run: s.intake.Prepare},
+		{name: "certificates-trim", period: time.Hour, run: func(ctx context.Context) error {
+			_, err := s.devices.Trim(ctx, 90*24*time.Hour)
+			return err
+		}},
+	}
+}
+
+// serve opens the doors, runs the jobs, and comes back when ctx is done and
+// everything that it started has ended.
+func (s *server) serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	https, err := s.httpsServer()
+	if err != nil {
+		return err
+	}
+	local, err := s.localServer()
+	if err != nil {
+		return err
+	}
+	mqttL, httpsL, localL, err := s.listen()
+	if err != nil {
+		return err
+	}
+	var work sync.WaitGroup
+	failed := make(chan error, 3)
+	part := func(name string, f func() error) {
+		work.Go(func() {
+			if err := f(); err != nil && !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
+				failed <- fmt.Errorf("%s: %w", name, err)
+			}
+		})
+	}
+	// The gateway stops first and waits for the journal, so jobs outlive it.
+	jobsCtx, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopJobs()
+	work.Go(func() {
+		if err := s.ledger.Run(jobsCtx); err != nil && jobsCtx.Err() == nil {
+			s.log.Error("ledger ended", slog.Any("err", err))
+		}
+	})
+	for _, j := range s.jobs {
+		work.Go(func() { j.loop(jobsCtx, s.log) })
+	}
+	s.runTelemetry(jobsCtx, &work)
+	part("devices' door", func() error { return s.gateway.Serve(ctx, mqttL) })
+	part("HTTPS door", func() error { return https.ServeTLS(newCapped(httpsL, maxHTTPSConnections), "", "") })
+	part("local socket", func() error { return local.Serve(localL) })
+
+	s.log.Info("serving", slog.String("environment", string(s.inst.Environment)), slog.String("devices", s.addr.Devices),
+		slog.String("https", s.addr.HTTPS), slog.String("version", s.opt.Version))
+	if s.opt.Ready != nil {
+		s.opt.Ready(s.addr)
+	}
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-failed:
+	}
+	s.log.Info("stopping")
+	cancel()
+	stop, done := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer done()
+	err = errors.Join(err, s.gateway.Shutdown(stop), local.Shutdown(stop), https.Shutdown(stop))
+	for _, l := range []net.Listener{mqttL, httpsL, localL} {
+		_ = l.Close() // closed already, unless its door never came to open it
+	}
+	stopJobs()
+	work.Wait()
+	return err
+}
+
+// listen opens the three doors, or none.
+func (s *server) listen() (mqtt, https, local net.Listener, err error) {
+	var open []net.Listener
+	defer func() {
+		if err != nil {
+			for _, l := range open {
+				_ = l.Close() // the first error is the one to report
+			}
+		}
+	}()
+	door := func(network, addr, key string) (net.Listener, error) {
+		l, err := net.Listen(network, addr)
+		if err != nil {
+			return nil, &core.Error{Kind: core.Conflict, Reason: "listen", Message: "cannot listen on " + addr, Hint: "another program may hold it; choose another with the key `" + key + "` in config.yaml", Err: err}
+		}
+		open = append(open, l)
+		return l, nil
+	}
+	if mqtt, err = door("tcp", s.c.Devices, "devices"); err != nil {
+		return nil, nil, nil, err
+	}
+	if https, err = door("tcp", s.c.HTTPS, "https"); err != nil {
+		return nil, nil, nil, err
+	}
+	// The folder is ours alone (its lock is held): a socket there is a dead one.
+	if err := os.Remove(s.c.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil, fmt.Errorf("remove old socket: %w", err)
+	}
+	if local, err = door("unix", s.c.Socket, "socket"); err != nil {
+		return nil, nil, nil, err
+	}
+	if err := os.Chmod(s.c.Socket, 0o600); err != nil {
+		return nil, nil, nil, fmt.Errorf("protect socket: %w", err)
+	}
+	s.addr = Addresses{Devices: mqtt.Addr().String(), HTTPS: https.Addr().String(), Socket: s.c.Socket}
+	return mqtt, https, local, nil
+}
+
+// mayUseSocket lets the user that runs the server and root in, nobody else.
+func (s *server) mayUseSocket(p api.Peer, _ string) bool {
+	return p.UID == 0 || p.UID == uint32(os.Geteuid())
+}
+
+// close gives everything back, last opened first.
+func (s *server) close() error {
+	var errs []error
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	if s.gateway != nil {
+		errs = append(errs, s.gateway.Shutdown(ctx))
+	}
+	errs = append(errs, s.closeTelemetry())
+	if s.journal != nil {
+		errs = append(errs, s.journal.Close(ctx))
+	}
+	if s.ring != nil {
+		errs = append(errs, s.ring.Close())
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,97 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/api"
+	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/ledger"
+	"github.com/hawser-iot/hawser/internal/seal"
+	"github.com/hawser-iot/hawser/internal/store"
+)
+
+// recordBackedUp is the record of a backup.
+const recordBackedUp core.RecordKind = "backup-written"
+
+// Backup writes a consistent copy of the data to a new folder and records that
+// it did: a copy that nobody knows of is a leak.
+func (r running) Backup(ctx context.Context, by core.Actor, to string) (api.Backup, error) {
+	s := r.s
+	m, err := s.store.Backup(ctx, store.BackupOptions{
+		To: to, Settle: s.settle, Keyring: s.ring.State, Now: time.Now,
+		Journal: func() store.JournalState {
+			return store.JournalState{Incarnation: s.journal.Incarnation(), Sequence: s.journal.State().Last}
+		},
+	})
+	if err != nil {
+		return api.Backup{}, err
+	}
+	err = s.store.Update(ctx, func(tx *store.Tx) error {
+		return tx.Record(ctx, core.Record{
+			Time: m.Created, Kind: recordBackedUp, Actor: by,
+			Facts: []core.Fact{
+				{Name: "files", Value: fmt.Sprint(len(m.Files))}, {Name: "size_bytes", Value: fmt.Sprint(m.Bytes())},
+				{Name: "keyring_generation", Value: fmt.Sprint(m.Keyring.Generation)}, {Name: "ledger_entries", Value: fmt.Sprint(m.Ledger.Entries)},
+			},
+		})
+	})
+	if err != nil {
+		return api.Backup{}, fmt.Errorf("record backup: %w", err)
+	}
+	return api.Backup{Folder: to, Files: len(m.Files), Bytes: m.Bytes(), Generation: m.Keyring.Generation}, nil
+}
+
+// Restore makes the data folder that the configuration names from a backup,
+// the newest keyring and the root (design, section 5, Roots and backups). It
+// refuses, naming the missing generation, where the keyring is older than the
+// backup. The ledger begins a new origin that commits to the last checkpoint
+// that is known and says what was lost.
+func Restore(ctx context.Context, c *Config, from string) (out *api.Restored, err error) {
+	m, err := store.ReadManifest(from)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := openRoots(c)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := seal.Open(ctx, seal.Options{Copies: c.Keyring, Roots: roots, Now: time.Now})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, ring.Close()) }()
+	have, err := ring.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Fits(have); err != nil {
+		return nil, err
+	}
+	key, err := ledger.LoadKey(c.LedgerKey)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := store.Restore(ctx, from, c.Data); err != nil {
+		return nil, err
+	}
+	st, err := store.Open(ctx, store.Options{Dir: c.Data})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	var inst store.Installation
+	if err := st.View(ctx, func(tx *store.Tx) error { inst, err = tx.Installation(ctx); return err }); err != nil {
+		return nil, err
+	}
+	l, err := ledger.NewOrigin(ctx, ledgerDeps(c, st, inst, key, nil), core.Job("restore"),
+		fmt.Sprintf("restored from the backup of %s; readings and records made after it are gone", m.Created.UTC().Format(time.RFC3339)))
+	if err != nil {
+		return nil, err
+	}
+	return &api.Restored{
+		Folder: c.Data, Files: len(m.Files), Generation: have.Generation, BackupGeneration: m.Keyring.Generation, Origin: l.Status().Origin,
+	}, nil
+}

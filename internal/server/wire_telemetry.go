@@ -1,0 +1,179 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/journal"
+	"github.com/hawser-iot/hawser/internal/store"
+	"github.com/hawser-iot/hawser/internal/telemetry"
+)
+
+// telemetryParts are what files, reads, expires and erases readings.
+type telemetryParts struct {
+	files     *store.EpochFiles
+	late      *store.LateLane
+	projector *telemetry.Projector
+	counts    *telemetry.Counts
+	roots     *telemetry.Roots
+	expirer   *telemetry.Expirer
+	read      *telemetry.ReadService
+	holds     *telemetry.HoldService
+	erase     *telemetry.EraseService
+}
+
+func (s *server) openTelemetry(ctx context.Context) (err error) {
+	t := &s.telem
+	fo := store.EpochFilesOptions{Dir: filepath.Join(s.c.Data, "telemetry"), Now: time.Now}
+	if t.files, err = store.OpenEpochFiles(fo); err != nil {
+		return err
+	}
+	if t.late, err = store.OpenLateLane(ctx, fo); err != nil {
+		return err
+	}
+	up, see := update[telemetry.ProjectionTx](s.store), view[telemetry.ProjectionTx](s.store)
+	if t.counts, err = telemetry.NewCounts(telemetry.CountsDeps{Update: up, View: see, Now: time.Now}); err != nil {
+		return err
+	}
+	if t.projector, err = telemetry.NewProjector(telemetry.ProjectorDeps{
+		Journal: journalSource{s.journal}, Files: t.files, Late: t.late, Update: up, View: see, Now: time.Now, Log: s.log,
+	}); err != nil {
+		return err
+	}
+	if t.roots, err = telemetry.NewRoots(telemetry.RootsDeps{Files: t.files, Update: up, View: see, Now: time.Now, Ledger: &ledgerRoots{l: s.ledger}}); err != nil {
+		return err
+	}
+	shelf, err := telemetry.NewShelf(t.files, t.late)
+	if err != nil {
+		return err
+	}
+	kept, err := store.OpenHoldFiles(filepath.Join(s.c.Data, "hold"))
+	if err != nil {
+		return err
+	}
+	if t.holds, err = telemetry.NewHoldService(telemetry.HoldDeps{
+		Update: update[telemetry.HoldTx](s.store), View: view[telemetry.HoldTx](s.store),
+		Partitions: shelf, Files: kept, Keys: s.ring,
+		Owner: s.owner, Now: time.Now, Log: s.log,
+	}); err != nil {
+		return err
+	}
+	if t.read, err = telemetry.NewReadService(telemetry.ReadDeps{
+		Update: update[telemetry.ReadTx](s.store), Partitions: shelf, Keys: s.ring, Owner: s.owner,
+		Policies: s.decl.Versions, Settle: s.settle, Now: time.Now, Log: s.log,
+	}); err != nil {
+		return err
+	}
+	if t.erase, err = telemetry.NewEraseService(telemetry.EraseDeps{
+		Update: update[telemetry.EraseTx](s.store), View: view[telemetry.EraseTx](s.store), Keys: s.ring, Holds: t.holds,
+		Owner: s.owner, Settle: s.settle, Erasers: s.erasers(), Now: time.Now, Log: s.log,
+	}); err != nil {
+		return err
+	}
+	if t.expirer, err = telemetry.NewExpirer(telemetry.ExpirerDeps{
+		Files: t.files, Late: t.late, Keys: s.ring, Holds: t.holds, Update: up, View: see, Now: time.Now, Log: s.log,
+		Known: func(context.Context) ([]core.Epoch, error) { return s.ring.Epochs(), nil },
+	}); err != nil {
+		return err
+	}
+	s.jobs = append(s.jobs,
+		&job{name: "batch-roots", period: time.Minute, run: t.roots.SealMinute},
+		&job{name: "expiry", period: time.Minute, run: t.expirer.Expire},
+		&job{name: "counts-prune", period: time.Hour, run: t.counts.Prune},
+	)
+	// What a crash left half done is finished before anything is served.
+	if err := t.holds.Resume(ctx); err != nil {
+		return err
+	}
+	return t.erase.Resume(ctx)
+}
+
+// erasers is every place outside the keyring that must forget a subject. The
+// schema test holds that each column of a subject names one of them.
+func (s *server) erasers() []telemetry.Eraser {
+	return []telemetry.Eraser{
+		{Name: "ownership", Erase: s.devices.EndOwnership},
+		{Name: "counts", Erase: func(ctx context.Context, subject core.Subject) error {
+			return s.store.Update(ctx, func(tx *store.Tx) error { return tx.ForgetCounts(ctx, subject) })
+		}},
+	}
+}
+
+// owner tells telemetry whose a device is.
+func (s *server) owner(_ context.Context, id core.DeviceID) (telemetry.Owned, error) {
+	d, err := s.devices.Device(id)
+	if err != nil {
+		return telemetry.Owned{}, err
+	}
+	return telemetry.Owned{Subject: d.Subject, Product: d.Product, Since: d.OwnedSince}, nil
+}
+
+// settle returns when everything that the journal held on entry is filed.
+func (s *server) settle(ctx context.Context) error {
+	last := s.journal.State().Last
+	for {
+		st := s.telem.projector.State()
+		if st.Mark.Seq >= last {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			if st.Trouble != nil {
+				return st.Trouble
+			}
+			return fmt.Errorf("%d batches are not filed yet: %w", st.Behind, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (s *server) runTelemetry(ctx context.Context, work *sync.WaitGroup) {
+	work.Go(func() {
+		if err := s.telem.projector.Run(ctx); err != nil {
+			s.log.ErrorContext(ctx, "projector ended; the journal fills up until the cause is gone and the server restarted", slog.Any("err", err))
+		}
+	})
+}
+
+func (s *server) closeTelemetry() error {
+	var errs []error
+	if s.telem.late != nil {
+		errs = append(errs, s.telem.late.Close())
+	}
+	if s.telem.files != nil {
+		errs = append(errs, s.telem.files.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// journalSource gives the projector the journal.
+type journalSource struct{ *journal.Journal }
+
+// Last is the newest batch.
+func (j journalSource) Last() uint64 { return j.State().Last }
+
+// Reader starts after a batch.
+func (j journalSource) Reader(after uint64) telemetry.JournalReader {
+	return journalReader{j.Journal.Reader(after)}
+}
+
+type journalReader struct{ r *journal.Reader }
+
+func (r journalReader) Next(ctx context.Context) (telemetry.JournalBatch, error) {
+	b, err := r.r.Next(ctx)
+	if d, ok := errors.AsType[*journal.DamagedError](err); ok {
+		return telemetry.JournalBatch{Seq: b.Seq, Missing: b.Missing, Damaged: d}, nil
+	}
+	if err != nil {
+		return telemetry.JournalBatch{}, err
+	}
+	return telemetry.JournalBatch{Seq: b.Seq, Missing: b.Missing, Records: b.Records}, nil
+}
+
+func (r journalReader) Close() { r.r.Close() }
