@@ -264,6 +264,7 @@ type mqttPeer struct {
 	subscribed []string
 	byes       int // orderly DISCONNECTs
 	last       time.Time
+	raw        bool // payloads need not be JSON
 	connack    func(cert *x509.Certificate) (mqtt.ReasonCode, uint16)
 	judge      func(p *mqtt.Packet, g got) verdict
 	refuseCert func(cert *x509.Certificate) error
@@ -420,7 +421,7 @@ func (p *mqttPeer) packet(c *tls.Conn, in *mqtt.Packet, out []byte) (answer []by
 
 func (p *mqttPeer) publish(in *mqtt.Packet, out []byte) (answer []byte, stop bool) {
 	g := got{Topic: string(in.Topic), Payload: string(in.Payload)}
-	if err := json.Unmarshal(in.Payload, &g); err != nil {
+	if err := json.Unmarshal(in.Payload, &g); err != nil && !p.raw {
 		p.tb.Errorf("payload is no JSON object: %v: %q", err, in.Payload)
 	}
 	var v verdict

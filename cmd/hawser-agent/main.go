@@ -141,9 +141,21 @@ func serve(ctx context.Context, o *options, d *device.Device, stdin *bufio.Reade
 	}
 }
 
+// flushed tells when the server has taken the device once and decided on all
+// that is in its queue. An agent that is given no readings still enrols.
 func flushed(ctx context.Context, d *device.Device) <-chan error {
 	done := make(chan error, 1)
-	go func() { done <- d.Flush(ctx) }()
+	go func() {
+		for d.Status().NotAfter.IsZero() {
+			select {
+			case <-ctx.Done():
+				done <- ctx.Err()
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		done <- d.Flush(ctx)
+	}()
 	return done
 }
 

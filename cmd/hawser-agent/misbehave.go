@@ -19,6 +19,14 @@ type prank struct {
 // the same library and the same identity as the honest readings beside it.
 func (o *options) misbehave(ctx context.Context, s simulated, d *device.Device, log *slog.Logger) error {
 	pranks := o.pranks(s, d)
+	// Most pranks need a session; the first one takes a moment.
+	for !d.Status().Connected {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 	for n := 0; o.Count == 0 || n < o.Count; n++ {
 		p := pranks[n%len(pranks)]
 		code, err := p.play(ctx)

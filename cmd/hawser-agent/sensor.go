@@ -120,6 +120,9 @@ func parseReading(text string, now time.Time) (*device.Reading, error) {
 			return nil, err
 		}
 		name, _ := key.(string) // the decoder holds that a key is a string
+		if _, nested := value.(json.Delim); nested {
+			return nil, fmt.Errorf("field %q is neither number nor text nor true or false", name)
+		}
 		if name == "t" {
 			num, _ := value.(json.Number)
 			ms, err := num.Int64()
