@@ -129,13 +129,16 @@ func (s *Service) Device(id core.DeviceID) (Device, error) {
 	return s.device(st), nil
 }
 
-// Devices lists up to limit units by id, beginning after one ("" for the
-// first page).
+// maxPage bounds a page of Devices.
+const maxPage = 1000
+
+// Devices lists up to limit units (at most 1,000) by id, beginning after one
+// ("" for the first page).
 func (s *Service) Devices(ctx context.Context, after core.DeviceID, limit int) ([]Device, error) {
 	var rows []DeviceRow
 	err := s.d.View(ctx, func(tx Tx) error {
 		var err error
-		rows, err = tx.DevicesAfter(ctx, after, limit)
+		rows, err = tx.DevicesAfter(ctx, after, max(1, min(limit, maxPage)))
 		return err
 	})
 	if err != nil {

@@ -8,8 +8,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -563,6 +567,74 @@ func TestGuessing(t *testing.T) {
 	wantReason(t, err, "wrong-code")
 	if n := f.svc.Refusals()["unknown-device"]; n != 10 {
 		t.Errorf("%d unknown devices counted, want 10", n)
+	}
+}
+
+// Row 1.14: an absent device and a wrong code cost the same time.
+func TestGuessingLearnsNothingFromTime(t *testing.T) {
+	f := newFixture(t)
+	f.mustAdd("A1")
+	wrong := f.mustAdd("B2")
+	csr := csrFor(t, newKey(t), "A1")
+	n := 0
+	try := func(id core.DeviceID) time.Duration {
+		n++ // each from a source of its own, or the throttle answers
+		source := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+		start := time.Now()
+		_, err := f.svc.Enrol(t.Context(), source, id, wrong, csr)
+		d := time.Since(start)
+		if core.KindOf(err) != core.Denied {
+			t.Fatalf("%s: %v", id, err)
+		}
+		return d
+	}
+	median := func(ds []time.Duration) time.Duration {
+		slices.Sort(ds)
+		return ds[len(ds)/2]
+	}
+	var known, absent time.Duration
+	for range 5 { // a busy machine may disturb one round
+		var a, b []time.Duration
+		for range 2000 {
+			a, b = append(a, try("A1")), append(b, try("Z9"))
+		}
+		known, absent = median(a), median(b)
+		if diff := known - absent; diff.Abs() <= max(known, absent)/4 {
+			return
+		}
+	}
+	t.Errorf("a wrong code takes %s, an absent device %s", known, absent)
+}
+
+// CC 1.12: who has the whole data folder has no code.
+func TestNoCodeOnDisk(t *testing.T) {
+	f := newFixture(t)
+	code := f.mustAdd("PLAINLY-VISIBLE-7")
+	used := f.mustAdd("B2")
+	f.mustIdentify(f.mustEnrol("B2", used))
+	f.stop()
+	defer f.start(false)
+	found := map[string]bool{}
+	err := filepath.WalkDir(f.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, what := range []string{code, used, strings.ReplaceAll(code, "-", ""), strings.ReplaceAll(used, "-", "")[:27], "PLAINLY-VISIBLE-7"} {
+			if bytes.Contains(bytes.ToUpper(b), []byte(what)) {
+				found[what] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) != 1 || !found["PLAINLY-VISIBLE-7"] {
+		t.Errorf("found on the disk: %v; want the serial number only", found)
 	}
 }
 

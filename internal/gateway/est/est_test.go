@@ -450,3 +450,23 @@ func TestSlowBody(t *testing.T) {
 		t.Errorf("slow clients were cut after %s", e)
 	}
 }
+
+// BenchmarkEnrolOverTLS is a device's first enrolment with everything: a full
+// TLS 1.3 handshake, the request, owner, key, lint, signature, ledger. The
+// client's half (key, request, handshake) runs on the same cores.
+func BenchmarkEnrolOverTLS(b *testing.B) {
+	d := newDoor(b)
+	codes := make([]string, b.N)
+	bodies := make([]string, b.N)
+	for i := range codes {
+		codes[i] = d.add(core.DeviceID(fmt.Sprintf("D%07d", i)))
+		bodies[i] = csr(b, newKey(b))
+	}
+	b.ResetTimer()
+	for i := range codes {
+		if a := d.post(d.client(nil), wire.ESTEnrol, fmt.Sprintf("D%07d", i), codes[i], wire.PKCS10Type, bodies[i]); a.status != http.StatusOK {
+			b.Fatalf("status %d: %s", a.status, a.body)
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "enrolments/s")
+}
