@@ -3,17 +3,9 @@ package identity_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
-	"math/big"
-	"net/netip"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +15,7 @@ import (
 )
 
 // CC 3.2, 1.10: from a code to a confirmed certificate, step by step.
+
 func TestEnrolment(t *testing.T) {
 	f := newFixture(t)
 	code := f.mustAdd("A1")
@@ -68,42 +61,9 @@ func TestEnrolment(t *testing.T) {
 }
 
 // No ledger record names the device beside its subject in clear.
-func TestRecordsKeepDeviceAndSubjectApart(t *testing.T) {
-	f := newFixture(t)
-	c := f.device("SERIAL-77")
-	who := f.mustIdentify(c)
-	if _, err := f.svc.Revoke(t.Context(), admin, "SERIAL-77", "Mrs Miller asked"); err != nil {
-		t.Fatal(err)
-	}
-	seen := 0
-	for _, kind := range []core.RecordKind{
-		identity.RecordAdded, identity.RecordOwned, identity.RecordIssued, identity.RecordEnrolled, identity.RecordRevoked,
-	} {
-		for _, r := range f.records(kind) {
-			text := fmt.Sprintf("%+v", r.Facts) + r.Actor.String()
-			for _, secret := range []string{"SERIAL-77", who.Serial.String(), "Miller"} {
-				if strings.Contains(text, secret) || bytes.Contains(r.Sealed, []byte(secret)) {
-					t.Errorf("%s shows %q: %s", kind, secret, text)
-				}
-			}
-			if !r.Subject.IsZero() {
-				seen++
-				if strings.Contains(text, "unit") {
-					t.Errorf("%s names the unit beside the subject", kind)
-				}
-				plain, err := f.keys.OpenValue(r.Subject, "identity", r.Sealed)
-				if err != nil || !bytes.Contains(plain, []byte("SERIAL-77")) {
-					t.Errorf("%s: sealed part %q, %v", kind, plain, err)
-				}
-			}
-		}
-	}
-	if seen < 4 {
-		t.Errorf("only %d records have a subject", seen)
-	}
-}
 
 // CC 1.1: no first device without a declaration; the answer says what is missing.
+
 func TestProductMustBeDeclaredFirst(t *testing.T) {
 	f := newFixture(t)
 	code, err := f.svc.AddDevice(t.Context(), admin, "new-product", "N1")
@@ -127,7 +87,9 @@ func TestProductMustBeDeclaredFirst(t *testing.T) {
 }
 
 // An answer that is lost costs nothing: the same code works until the first
+
 // handshake, and only the certificate that was used is good.
+
 func TestLostAnswer(t *testing.T) {
 	f := newFixture(t)
 	code := f.mustAdd("A1")
@@ -160,64 +122,9 @@ func TestLostAnswer(t *testing.T) {
 }
 
 // Attack 26: what a hostile request gets.
-func TestHostileRequests(t *testing.T) {
-	f := newFixture(t)
-	other := newKey(t)
-	codeB := f.mustAdd("B2")
-	if _, err := f.svc.Enrol(t.Context(), home, "B2", codeB, csrFor(t, other, "B2")); err != nil {
-		t.Fatal(err)
-	}
-	code := f.mustAdd("A1")
-	_, err := f.svc.Enrol(t.Context(), home, "A1", code, csrFor(t, other, "A1"))
-	wantReason(t, err, "key-of-another-device")
-	_, err = f.svc.Enrol(t.Context(), home, "A1", code, csrFor(t, newKey(t), "B2"))
-	wantReason(t, err, "csr-foreign-name")
-	one, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), big.NewInt(1).FillBytes(make([]byte, 32)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = f.svc.Enrol(t.Context(), home, "A1", code, csrFor(t, one, "A1"))
-	wantReason(t, err, "csr-key-known")
-	if got := len(f.records(identity.RecordFinding)); got != 3 {
-		t.Errorf("%d findings, want 3", got)
-	}
-	// The same again in the same minute is one finding, not two.
-	_, err = f.svc.Enrol(t.Context(), home, "A1", code, csrFor(t, one, "A1"))
-	wantReason(t, err, "csr-key-known")
-	if got := len(f.records(identity.RecordFinding)); got != 3 {
-		t.Errorf("%d findings after a repetition, want 3", got)
-	}
-	if c := f.mustEnrol("A1", code); c.URIs[0].String() != "urn:hawser:test:device:aria-thermostat:A1" {
-		t.Errorf("the device itself is kept out: %v", c.URIs)
-	}
-}
-
-func TestKeyIsNeverReused(t *testing.T) {
-	f := newFixture(t)
-	code := f.mustAdd("A1")
-	key := newKey(t)
-	chain, err := f.svc.Enrol(t.Context(), home, "A1", code, csrFor(t, key, "A1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := leafOf(t, chain)
-	f.mustIdentify(c)
-	_, err = f.svc.Renew(t.Context(), c, csrFor(t, key, "A1"))
-	wantReason(t, err, "key-reused")
-	// Not even after every certificate of it is forgotten.
-	f.advance(500 * 24 * time.Hour)
-	if _, err := f.svc.Trim(t.Context(), 24*time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	fresh, err := f.svc.NewCode(t.Context(), admin, "A1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = f.svc.Enrol(t.Context(), home, "A1", fresh, csrFor(t, key, "A1"))
-	wantReason(t, err, "key-reused")
-}
 
 // Renewal in two phases, and what happens when the old one shows up again.
+
 func TestRenewal(t *testing.T) {
 	f := newFixture(t)
 	old := f.device("A1")
@@ -329,6 +236,7 @@ func TestRevoke(t *testing.T) {
 }
 
 // CC 3.11, 1.8: what is not ours, or not of here, is not admitted.
+
 func TestIdentifyRefuses(t *testing.T) {
 	f := newFixture(t)
 	c := f.device("A1")
@@ -378,127 +286,17 @@ func TestIdentifyRefuses(t *testing.T) {
 }
 
 // An erasure unlinks: the device is nobody's until it is opened anew, with a
+
 // subject that has nothing of the old one.
-func TestEndOwnershipAndReopen(t *testing.T) {
-	f := newFixture(t)
-	c := f.device("A1")
-	first := f.mustIdentify(c).Subject
-	if err := f.svc.Reopen(t.Context(), admin, "A1"); core.ReasonOf(err) != "owned" {
-		t.Errorf("reopen while owned: %v", err)
-	}
-	for range 2 {
-		if err := f.svc.EndOwnership(t.Context(), first); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := len(f.records(identity.RecordEnded)); n != 1 {
-		t.Errorf("%d endings recorded, want 1", n)
-	}
-	for range 2 {
-		if who := f.mustIdentify(c); !who.Subject.IsZero() || !who.OwnedSince.IsZero() || who.Device != "A1" {
-			t.Errorf("after the end: %+v", who)
-		}
-		if _, ok := f.svc.DeviceOf(first); ok {
-			t.Error("the old subject still leads to the device")
-		}
-		f.restart()
-	}
-	// A renewal and a new enrolment do not bring an owner back.
-	chain, err := f.svc.Renew(t.Context(), c, csrFor(t, newKey(t), "A1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if who := f.mustIdentify(leafOf(t, chain)); !who.Subject.IsZero() {
-		t.Error("a renewal made an owner")
-	}
-	code, err := f.svc.NewCode(t.Context(), admin, "A1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c = f.mustEnrol("A1", code)
-	if who := f.mustIdentify(c); !who.Subject.IsZero() {
-		t.Error("an enrolment made a second owner")
-	}
-	f.advance(time.Hour)
-	if err := f.svc.Reopen(t.Context(), admin, "A1"); err != nil {
-		t.Fatal(err)
-	}
-	who := f.mustIdentify(c)
-	if who.Subject.IsZero() || who.Subject == first || !who.OwnedSince.Equal(f.now) || !f.keys.Has(who.Subject) {
-		t.Errorf("reopened as %+v", who)
-	}
-	if id, ok := f.svc.DeviceOf(who.Subject); !ok || id != "A1" {
-		t.Errorf("subject leads to %q", id)
-	}
-	if f.notified(identity.ChangeOwnership) != 3 {
-		t.Errorf("changes %+v", f.changes)
-	}
-	if err := f.svc.Reopen(t.Context(), admin, "nobody"); core.KindOf(err) != core.Unknown {
-		t.Errorf("unknown device: %v", err)
-	}
-}
 
 // A crash at each arrow of intent → key → completion leaves one owner with one
+
 // key, once the server is up again.
-func TestOwnershipCrashes(t *testing.T) {
-	crash := errors.New("killed")
-	commits := func(n int) func(string) error {
-		return func(step string) error {
-			if step == "commit" {
-				if n--; n < 0 {
-					return crash
-				}
-			}
-			return nil
-		}
-	}
-	at := func(name string) func(string) error {
-		return func(step string) error {
-			if step == name {
-				return crash
-			}
-			return nil
-		}
-	}
-	for _, c := range []struct {
-		name string
-		fail func(string) error
-		owns bool // whether the owner is there after the restart alone
-	}{
-		{"before the intent", commits(0), false},
-		{"after the intent, before the key", at("before-key"), true},
-		{"after the key, before the completion", at("after-key"), true},
-		{"at the completion", commits(1), true},
-		{"after the completion, before the certificate", commits(2), true},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			f := newFixture(t)
-			code := f.mustAdd("A1")
-			f.fail = c.fail
-			if _, err := f.svc.Enrol(t.Context(), home, "A1", code, csrFor(t, newKey(t), "A1")); core.KindOf(err) != core.Unavail {
-				t.Fatalf("crash was not noticed: %v", err)
-			}
-			f.restart()
-			d, err := f.svc.Device("A1")
-			if err != nil || d.Subject.IsZero() == c.owns {
-				t.Errorf("after the restart: %+v, %v", d, err)
-			}
-			who := f.mustIdentify(f.mustEnrol("A1", code))
-			if who.Subject.IsZero() || !f.keys.Has(who.Subject) || c.owns && who.Subject != d.Subject {
-				t.Errorf("identified as %+v, was %+v", who, d)
-			}
-			if n := len(f.records(identity.RecordOwned)); n != 1 {
-				t.Errorf("%d openings recorded, want 1", n)
-			}
-			if st, err := f.keys.State(t.Context()); err != nil || st.Subjects > 2 {
-				t.Errorf("%d subjects in the keyring, %v", st.Subjects, err)
-			}
-		})
-	}
-}
 
 // A crash right after the first handshake cannot bring a spent code back: the
+
 // handshake is admitted only once that is durable.
+
 func TestCodeIsSpentBeforeTheConnectionIsAdmitted(t *testing.T) {
 	f := newFixture(t)
 	code := f.mustAdd("A1")
@@ -516,146 +314,16 @@ func TestCodeIsSpentBeforeTheConnectionIsAdmitted(t *testing.T) {
 }
 
 // A subject whose key is gone (a restore from before its erasure) is nobody.
-func TestSubjectWithoutKeyIsNobody(t *testing.T) {
-	f := newFixture(t)
-	c := f.device("A1")
-	subject := f.mustIdentify(c).Subject
-	f.shred(subject)
-	f.restart()
-	if who := f.mustIdentify(c); !who.Subject.IsZero() {
-		t.Errorf("identified as %+v", who)
-	}
-	if n := f.svc.Counts().KeysMissing; n != 1 {
-		t.Errorf("%d keys missing, want 1", n)
-	}
-	if err := f.svc.Reopen(t.Context(), admin, "A1"); err != nil {
-		t.Fatal(err)
-	}
-	if who := f.mustIdentify(c); who.Subject.IsZero() || who.Subject == subject {
-		t.Errorf("reopened as %+v", who)
-	}
-}
 
 // CC 1.12 and attack 27: guessing is slowed by source; nobody is locked out by
+
 // strangers, and who does not exist looks like who does.
-func TestGuessing(t *testing.T) {
-	f := newFixture(t)
-	code := f.mustAdd("A1")
-	wrong := f.mustAdd("B2")
-	attacker := netip.MustParseAddr("198.51.100.9")
-	texts := map[string]bool{}
-	for i := range 20 {
-		id := core.DeviceID("A1")
-		if i%2 == 1 {
-			id = core.DeviceID(fmt.Sprintf("guess-%d", i))
-		}
-		_, err := f.svc.Enrol(t.Context(), attacker, id, wrong, csrFor(t, newKey(t), id))
-		wantReason(t, err, "wrong-code", "unknown-device")
-		texts[err.Error()] = true
-	}
-	if len(texts) != 1 {
-		t.Errorf("answers differ: %v", texts)
-	}
-	_, err := f.svc.Enrol(t.Context(), attacker, "A1", code, csrFor(t, newKey(t), "A1"))
-	wantReason(t, err, "source-throttled")
-	if r, ok := errors.AsType[*identity.RetryError](err); !ok || r.After <= 0 || core.KindOf(err) != core.TooMany {
-		t.Errorf("no time to wait: %v", err)
-	}
-	f.mustEnrol("A1", code) // from home
-	f.advance(time.Minute)
-	_, err = f.svc.Enrol(t.Context(), attacker, "A1", wrong, csrFor(t, newKey(t), "A1"))
-	wantReason(t, err, "wrong-code")
-	if n := f.svc.Refusals()["unknown-device"]; n != 10 {
-		t.Errorf("%d unknown devices counted, want 10", n)
-	}
-}
 
 // Row 1.14: an absent device and a wrong code cost the same time.
-func TestGuessingLearnsNothingFromTime(t *testing.T) {
-	f := newFixture(t)
-	f.mustAdd("A1")
-	wrong := f.mustAdd("B2")
-	csr := csrFor(t, newKey(t), "A1")
-	n := 0
-	try := func(id core.DeviceID) time.Duration {
-		n++ // each from a source of its own, or the throttle answers
-		source := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
-		start := time.Now()
-		_, err := f.svc.Enrol(t.Context(), source, id, wrong, csr)
-		d := time.Since(start)
-		if core.KindOf(err) != core.Denied {
-			t.Fatalf("%s: %v", id, err)
-		}
-		return d
-	}
-	median := func(ds []time.Duration) time.Duration {
-		slices.Sort(ds)
-		return ds[len(ds)/2]
-	}
-	var known, absent time.Duration
-	for range 5 { // a busy machine may disturb one round
-		var a, b []time.Duration
-		for range 2000 {
-			a, b = append(a, try("A1")), append(b, try("Z9"))
-		}
-		known, absent = median(a), median(b)
-		if diff := known - absent; diff.Abs() <= max(known, absent)/4 {
-			return
-		}
-	}
-	t.Errorf("a wrong code takes %s, an absent device %s", known, absent)
-}
 
 // CC 1.12: who has the whole data folder has no code.
-func TestNoCodeOnDisk(t *testing.T) {
-	f := newFixture(t)
-	code := f.mustAdd("PLAINLY-VISIBLE-7")
-	used := f.mustAdd("B2")
-	f.mustIdentify(f.mustEnrol("B2", used))
-	f.stop()
-	defer f.start(false)
-	found := map[string]bool{}
-	err := filepath.WalkDir(f.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		for _, what := range []string{code, used, strings.ReplaceAll(code, "-", ""), strings.ReplaceAll(used, "-", "")[:27], "PLAINLY-VISIBLE-7"} {
-			if bytes.Contains(bytes.ToUpper(b), []byte(what)) {
-				found[what] = true
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(found) != 1 || !found["PLAINLY-VISIBLE-7"] {
-		t.Errorf("found on the disk: %v; want the serial number only", found)
-	}
-}
 
 // One device that asks and asks gets a few certificates and then a pause.
-func TestIssueRate(t *testing.T) {
-	f := newFixture(t)
-	code := f.mustAdd("A1")
-	var err error
-	n := 0
-	for ; n < 20; n++ {
-		if _, err = f.svc.Enrol(t.Context(), home, "A1", code, csrFor(t, newKey(t), "A1")); err != nil {
-			break
-		}
-	}
-	wantReason(t, err, "device-issues")
-	if n < 3 || n > 10 {
-		t.Errorf("%d certificates before the pause", n)
-	}
-	f.advance(20 * time.Minute)
-	f.mustEnrol("A1", code)
-}
 
 func TestAddDeviceTwice(t *testing.T) {
 	f := newFixture(t)
