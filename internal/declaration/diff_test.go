@@ -136,7 +136,7 @@ func TestDiffSeesEverything(t *testing.T) {
 			if end-i < 2 || end > len(src) {
 				continue
 			}
-			for range 4 {
+			for range 2 {
 				w := words[at%len(words)]
 				at++
 				d, err := Parse(file, []byte(src[:i+1]+w+src[end:]))

@@ -39,6 +39,7 @@ func (j *judge) all() {
 	j.promises()
 }
 
+// product bounds the life of certificates. CC 3.2: a stolen key loses its worth.
 func (j *judge) product() {
 	n := j.d.root.get("identity")
 	if v := n.get("life"); v != nil {
@@ -53,6 +54,8 @@ func (j *judge) product() {
 	}
 }
 
+// streams holds that every field comes in a declared stream, and that streams
+// are bounded. CC 1.2, 2.7, 4.3: what is not bounded is collected.
 func (j *judge) streams() {
 	used := map[string]bool{}
 	known := j.d.root.get("streams")
@@ -136,6 +139,8 @@ func (j *judge) precision(f *fieldSource) {
 	}
 }
 
+// keep holds the bounds of keep-times. CC 4.4: nothing is kept for ever.
+// CC 2.13: child data is kept shorter.
 func (j *judge) keep(f *fieldSource) {
 	v := f.n.get("keep")
 	if v == nil {
@@ -163,6 +168,8 @@ func hasFamily(purposes []string, name string) bool {
 	return slices.ContainsFunc(purposes, func(p string) bool { return family(p) == name })
 }
 
+// purposes keeps apart what must not mix. CC 4.5, 4.9: what has no purpose is
+// not collected, and marketing gets nothing that was collected for security.
 func (j *judge) purposes(f *fieldSource) {
 	v := f.n.get("purposes")
 	if v == nil {
@@ -197,6 +204,8 @@ func (j *judge) keepClasses() {
 
 func isStaff(role string) bool { return slices.Contains(staffRoles(), role) }
 
+// readers binds readers to declared services and shares, and reading to a
+// purpose. CC 1.6, 3.15: an unlisted peer reads nothing.
 func (j *judge) readers(f *fieldSource) {
 	for _, item := range f.n.sound("readers") {
 		kind, name, named := strings.Cut(item.text, ":")
@@ -258,6 +267,8 @@ func (j *judge) shareReader(item *node, f *fieldSource, name string) {
 	}
 }
 
+// protection holds what a file says of a field against the rest of the file.
+// CC 2.10: data that can do harm gets more than the sealing that all has.
 func (j *judge) protection(f *fieldSource) {
 	for _, item := range f.n.sound("protection") {
 		switch Protection(item.text) {
@@ -278,6 +289,8 @@ func (j *judge) protection(f *fieldSource) {
 	}
 }
 
+// end holds that disposal is planned. CC 4.7: no field without it. CC 4.11: an
+// aggregate is over enough devices.
 func (j *judge) end(f *fieldSource) {
 	v := f.n.get("when_done")
 	if v == nil {
@@ -297,6 +310,7 @@ func (j *judge) end(f *fieldSource) {
 	}
 }
 
+// class ties duties to classes. CC 2.12, 2.13, 2.14.
 func (j *judge) class(f *fieldSource) {
 	v := f.n.get("class")
 	if v == nil {

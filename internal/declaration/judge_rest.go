@@ -7,6 +7,7 @@ import (
 	"strings"
 )
 
+// commands holds who may give them within what bounds. CC 3.7.
 func (j *judge) commands() {
 	for _, p := range j.d.param {
 		j.value(p.source, p.Param)
@@ -27,6 +28,9 @@ func listens(protocol string) bool {
 	return slices.Contains([]string{"mqtts", "https", "wss", "coaps", "tls", "dtls", "ssh", "dns", "ntp", "nts", "mdns"}, protocol)
 }
 
+// interfaces holds that each has authentication (CC 1.9, 4.13: no shared or
+// default credential), that none is cleartext (CC 2.8) and none inbound from
+// the internet (CC 3.10); the last two stand in the words of their keys.
 func (j *judge) interfaces() {
 	first := map[string]int{}
 	for _, s := range j.d.iface {
@@ -56,6 +60,8 @@ func (j *judge) interfaces() {
 	}
 }
 
+// network holds that the allow-list of destinations is exact. CC 2.6, 4.16.
+// CC 3.13: Wi-Fi is WPA2 or WPA3, by the words of its key.
 func (j *judge) network() {
 	gateway := false
 	seen := map[Destination]bool{}
@@ -80,6 +86,8 @@ func (j *judge) network() {
 	}
 }
 
+// updates holds how fixes come and until when. CC 5.14: on by default, or the
+// reason is published. CC 7.11: a date and a cadence.
 func (j *judge) updates() {
 	n := j.d.root.get("updates")
 	u := &j.d.p.Updates
@@ -134,6 +142,8 @@ func (j *judge) day(n *node, key, rule string) {
 	}
 }
 
+// shares holds that what leaves is declared at the field, for a purpose of the
+// field, and made coarser. CC 4.6, 4.11, 6.15.
 func (j *judge) shares() {
 	for i := range j.d.share {
 		s := &j.d.share[i]
@@ -217,6 +227,8 @@ func empty() []string {
 	return []string{"unhackable", "hack-proof", "hackproof", "unbreakable", "100% secure", "100 % secure", "completely secure", "totally secure", "absolutely secure", "fully secure", "perfectly secure", "military-grade", "military grade", "bank-grade", "bank grade", "guaranteed secure", "never be hacked"}
 }
 
+// promises holds claims to what can be shown (CC 8.1) and the door for old
+// devices to an end (CC 3.1).
 func (j *judge) promises() {
 	for _, s := range j.d.claim {
 		v := s.n.get("say")

@@ -156,6 +156,7 @@ func TestSupportOverAfterFirst(t *testing.T) {
 	p.must(t, version(t, "2", append(gone, "keep: 7d", "keep: 1d")...))
 }
 
+// CC 7.10: old versions stay.
 func TestPublishedHistoryStays(t *testing.T) {
 	p := newPublishing(t, core.Test)
 	one, two, three := version(t, "1"), version(t, "2", "keep: 7d", "keep: 6d"), version(t, "3", "keep: 7d", "keep: 5d")

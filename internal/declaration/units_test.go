@@ -35,8 +35,17 @@ func TestUnits(t *testing.T) {
 func TestNearest(t *testing.T) {
 	words := []string{"purposes", "protection", "precision", "keep", "readers", "when_done", "unit", "range"}
 	for _, c := range []struct{ got, want string }{
-		{"purpose", "purposes"}, {"raeders", "readers"}, {"Keep", "keep"}, {"kep", "keep"}, {"precison", "precision"}, {"whendone", "when_done"},
-		{"retention", ""}, {"x", ""}, {"", ""}, {strings.Repeat("keep", 100), ""}, {"zzzz", ""},
+		{"purpose", "purposes"},
+		{"raeders", "readers"},
+		{"Keep", "keep"},
+		{"kep", "keep"},
+		{"precison", "precision"},
+		{"whendone", "when_done"},
+		{"retention", ""},
+		{"x", ""},
+		{"", ""},
+		{strings.Repeat("keep", 100), ""},
+		{"zzzz", ""},
 	} {
 		if near := nearest(c.got, words); near != c.want {
 			t.Errorf("%q: got %q, want %q", c.got, near, c.want)
