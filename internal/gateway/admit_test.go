@@ -228,7 +228,8 @@ func TestUnauthenticatedConnectionsAreBounded(t *testing.T) {
 		d.wrap = func(deps *Deps) { deps.Config.MaxUnauthenticatedPerSource = 5 }
 	})
 	cert := d.enrol("A1")
-	session := d.connect(cert, mqtt.V5, "in") // does not count any more
+	session := d.connect(cert, mqtt.V5, "in")
+	eventually(t, "the session does not count any more", func() bool { return d.g.Stats().Unauthenticated == 0 })
 	for range 8 {
 		if c, err := net.Dial("tcp", d.addr); err == nil { // else it was reset already
 			defer c.Close()

@@ -62,6 +62,8 @@ type conn struct {
 	resent   *[window]uint16 // packet ids that may come again without charge
 	heard    int64           // Unix nanoseconds of the last whole packet
 	partial  int64           // since when a packet is incomplete; 0: none is
+	skip     int             // bytes of a refused packet that are still to come
+	large    bool            // the packet at hand is one to be refused for its size
 	left     bool            // DISCONNECT came: no will
 	fresh    atomic.Pointer[identity.Identified]
 	revoked  atomic.Bool // no will, nothing more to be judged
@@ -189,7 +191,9 @@ func (c *conn) read() {
 		switch {
 		case start == end:
 			start, end = 0, 0
-			c.partial = 0
+			if c.skip == 0 {
+				c.partial = 0
+			}
 		case start > 0:
 			end = copy(buf, buf[start:end])
 			start = 0
@@ -200,7 +204,7 @@ func (c *conn) read() {
 			c.g.buffers.put(large)
 			large, buf = next, *next
 		}
-		if end > 0 && c.partial == 0 {
+		if (end > 0 || c.skip > 0) && c.partial == 0 {
 			c.partial = c.g.now().UnixNano()
 			if !c.arm() {
 				return
@@ -234,7 +238,21 @@ func (c *conn) packets(buf []byte, start, end int) int {
 	b.now = c.g.now()
 	begin := start
 	for start < end {
+		if c.skip > 0 {
+			n := min(c.skip, end-start)
+			start, c.skip = start+n, c.skip-n
+			continue
+		}
 		n, err := mqtt.Frame(buf[start:end], c.g.limits.MaxPacket)
+		if err != nil {
+			if n, err = c.oversize(b, buf[start:end], err); err == errEnded {
+				start = -1
+				break
+			} else if err == nil && n > 0 {
+				start += n
+				continue
+			}
+		}
 		if err != nil {
 			c.malformed(err)
 			start = -1
@@ -249,7 +267,7 @@ func (c *conn) packets(buf []byte, start, end int) int {
 		}
 		start += n
 	}
-	if start > begin {
+	if start > begin && c.skip == 0 {
 		c.heard, c.partial = b.now.UnixNano(), 0
 	}
 	b.out = c.flush(b.out)

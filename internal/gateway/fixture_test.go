@@ -62,7 +62,7 @@ claims:
 // door is one installation with its devices' door open on loopback: a real
 // authority, store, keyring, journal, judge and gateway.
 type door struct {
-	t      *testing.T
+	t      testing.TB
 	env    core.Environment
 	dir    string
 	ca     *identity.CA
@@ -122,7 +122,7 @@ func (d *door) Terms(_ context.Context, p core.ProductID) (identity.Terms, error
 	return identity.Terms{Life: d.policy.Identity.Life, MaySleep: d.policy.Identity.MaySleep, Policy: d.policy.Hash}, nil
 }
 
-func newDoor(t *testing.T, change ...func(*door)) *door {
+func newDoor(t testing.TB, change ...func(*door)) *door {
 	t.Helper()
 	d := &door{t: t, env: core.Test, dir: t.TempDir(), log: &syncBuffer{}, edit: func(s string) string { return s }}
 	for _, f := range change {
@@ -132,7 +132,7 @@ func newDoor(t *testing.T, change ...func(*door)) *door {
 	return d
 }
 
-func must[T any](t *testing.T) func(T, error) T {
+func must[T any](t testing.TB) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()
 		if err != nil {
@@ -238,7 +238,7 @@ func (d *door) enrol(id core.DeviceID) tls.Certificate {
 	return tls.Certificate{Certificate: chain, PrivateKey: key}
 }
 
-func newCSR(t *testing.T) (*ecdsa.PrivateKey, []byte) {
+func newCSR(t testing.TB) (*ecdsa.PrivateKey, []byte) {
 	t.Helper()
 	key := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	return key, must[[]byte](t)(x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key))
@@ -283,9 +283,9 @@ func (d *door) stored() (readings []telemetry.Reading, refusals []telemetry.Refu
 }
 
 // eventually waits until f holds.
-func eventually(t *testing.T, what string, f func() bool) {
+func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}
@@ -297,7 +297,7 @@ func (d *door) ended(why refusal) uint64 { return d.g.Stats().Ended[string(why)]
 
 // client is a device that speaks MQTT packet by packet.
 type client struct {
-	t   *testing.T
+	t   testing.TB
 	c   *tls.Conn
 	v   mqtt.Version
 	buf []byte

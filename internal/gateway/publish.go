@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/binary"
 	"errors"
 	"time"
 
@@ -37,6 +38,57 @@ func (c *conn) take(b *burst, raw []byte) bool {
 		c.violation(endMisplaced, mqtt.ProtocolError, errors.New(p.Type.String()))
 		return false
 	}
+}
+
+// maxSkip is the largest packet that a 3.1.1 client may send to be refused
+// politely.
+const maxSkip = 1 << 20
+
+var errEnded = errors.New("the session has ended")
+
+// oversize refuses a PUBLISH that is larger than any packet may be, without
+// reading it into memory: a 3.1.1 client would else send it again after every
+// reconnect, and nothing behind it would ever arrive. A 5.0 client was told the
+// limit and gets the DISCONNECT that the standard has for it. It returns how
+// many bytes it has used, 0 while more of the header must come; what follows
+// is skipped. tooLarge is the codec's refusal, returned for what cannot be
+// treated so.
+func (c *conn) oversize(b *burst, buf []byte, tooLarge error) (int, error) {
+	e, ok := errors.AsType[*mqtt.Error](tooLarge)
+	if !ok || e.Code != mqtt.PacketTooLarge || c.version != mqtt.V311 || mqtt.Type(buf[0]>>4) != mqtt.PUBLISH {
+		return 0, tooLarge
+	}
+	remaining, size := binary.Uvarint(buf[1:min(5, len(buf))]) // the codec has found it whole
+	if size <= 0 || 1+size+int(remaining) > maxSkip {
+		return 0, tooLarge
+	}
+	head := 1 + size + 2
+	if len(buf) < head {
+		return 0, nil
+	}
+	body := 2 + int(binary.BigEndian.Uint16(buf[head-2:]))
+	if body > mqtt.DefaultMaxTopic {
+		return 0, tooLarge
+	}
+	if buf[0]&0x06 != 0 {
+		body += 2 // the packet identifier
+	}
+	if head = 1 + size + body; len(buf) < head {
+		return 0, nil
+	}
+	// The same PUBLISH with an empty payload, for the codec to check.
+	small := append(binary.AppendUvarint([]byte{buf[0]}, uint64(body)), buf[1+size:head]...)
+	if err := mqtt.Decode(&b.packet, c.version, small, &c.g.limits); err != nil {
+		return 0, err
+	}
+	c.skip = 1 + size + int(remaining) - head
+	c.large = true
+	ok = c.publish(b)
+	c.large = false
+	if !ok {
+		return 0, errEnded
+	}
+	return head, nil
 }
 
 // disconnect ends the session as the client wishes.
@@ -108,6 +160,9 @@ func (c *conn) message(b *burst, token uint32, topic []byte, free bool) bool {
 	t := wire.Publish(string(c.device), topic)
 	switch t.Kind {
 	case wire.Telemetry:
+		if c.large {
+			return c.refused(b, token, t.Stream, telemetry.ReasonTooLarge, pointsOverRate)
+		}
 		if c.id.Quarantined {
 			return c.refused(b, token, t.Stream, reasonQuarantined, 0)
 		}

@@ -647,3 +647,109 @@ func TestQuarantineHoldsMessages(t *testing.T) {
 	}
 	eventually(t, "released", func() bool { n++; return send(n) == 0 })
 }
+
+// A packet larger than any may be is refused like any bad message in 3.1.1,
+// so that a persistent client gets past it; a 5.0 client was told the limit
+// and gets 0x95. Beyond a megabyte both are closed.
+func TestOversize(t *testing.T) {
+	d := newDoor(t)
+	huge := func(v mqtt.Version, id uint16, topic string, n int) []byte {
+		return must[[]byte](t)(mqtt.Append(nil, v, &mqtt.Packet{Type: mqtt.PUBLISH, QoS: 1, ID: id, Topic: []byte(topic), Payload: make([]byte, n)}))
+	}
+	c := d.connect(d.enrol("A3"), mqtt.V311, "x")
+	for i, n := range []int{100 << 10, wire.MaxPacket, 1000 << 10} {
+		id := uint16(2*i + 1)
+		go c.raw(append(huge(mqtt.V311, id, "telemetry/light", n), must[[]byte](t)(mqtt.Append(nil, mqtt.V311, &mqtt.Packet{
+			Type: mqtt.PUBLISH, QoS: 1, ID: id + 1, Topic: []byte("telemetry/light"), Payload: []byte(level(i)),
+		}))...))
+		c.acked(id)
+		c.acked(id + 1)
+	}
+	for _, b := range huge(mqtt.V311, 90, "devices/OTHER/state", 70<<10)[:2000] { // in drips, across the header
+		c.raw([]byte{b})
+	}
+	c.raw(huge(mqtt.V311, 90, "devices/OTHER/state", 70<<10)[2000:])
+	c.acked(90)
+	got, refused := d.stored()
+	if len(got) != 3 || len(refused) != 4 {
+		t.Errorf("%d stored and %d refused, want 3 and 4", len(got), len(refused))
+	}
+	for i, r := range refused[:min(3, len(refused))] {
+		if r.Reason != telemetry.ReasonTooLarge || r.Stream != "light" {
+			t.Errorf("refusal %d: %+v", i, r)
+		}
+	}
+	if r := refused[len(refused)-1]; r.Reason != telemetry.ReasonWrongTopic {
+		t.Errorf("another device's topic in a huge packet: %+v", r)
+	}
+	go func() { _, _ = c.c.Write(huge(mqtt.V311, 7, "telemetry/light", 2<<20)) }() // it is closed while it writes
+	c.closed()
+	if got := d.ended(endPacketLarge); got != 1 {
+		t.Errorf("counted %d: %v", got, d.g.Stats().Ended)
+	}
+	five := d.connect(d.enrol("A5"), mqtt.V5, "x")
+	go func() { _, _ = five.c.Write(huge(mqtt.V5, 7, "telemetry/light", 100<<10)) }()
+	if got := five.closed(); got != mqtt.PacketTooLarge {
+		t.Errorf("5.0 was told %#x", got)
+	}
+	// What is over the announced size and not over the hard limit is refused
+	// politely in both.
+	five = d.connect(d.enrol("B5"), mqtt.V5, "x")
+	five.raw(huge(mqtt.V5, 7, "telemetry/light", 32<<10))
+	if got := five.acked(7); got != mqtt.QuotaExceeded {
+		t.Errorf("32 KB: %#x", got)
+	}
+}
+
+// A new owner's readings are the new owner's from the next message on, in the
+// session that was there before; without an owner nothing is stored.
+func TestOwnershipChangesUnderALiveSession(t *testing.T) {
+	d := newDoor(t)
+	c := d.connect(d.enrol("A1"), mqtt.V5, "x")
+	n := uint16(0)
+	send := func() {
+		n++
+		c.publish(n, "telemetry/light", level(int(n)))
+		if got := c.acked(n); got != 0 {
+			t.Fatalf("message %d: %#x", n, got)
+		}
+	}
+	send()
+	first, _ := d.stored()
+	owner := first[0].Subject
+	if err := d.ids.EndOwnership(t.Context(), owner); err != nil {
+		t.Fatal(err)
+	}
+	d.g.Refresh("A1") // and not only whenever its turn comes
+	send()
+	if got, _ := d.stored(); len(got) != 1 {
+		t.Errorf("%d stored, want 1: nobody owns the device", len(got))
+	}
+	if err := d.ids.Reopen(t.Context(), staff, "A1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the new owner's readings are kept", func() bool {
+		send()
+		got, _ := d.stored()
+		return len(got) == 2
+	})
+	got, _ := d.stored()
+	if s := got[1].Subject; s == owner || s.IsZero() {
+		t.Errorf("the new owner's reading is %v's", s)
+	}
+}
+
+// A session does not outlive its certificate.
+func TestCertificateEndsDuringTheSession(t *testing.T) {
+	d := newDoor(t)
+	t.Parallel()
+	cert := d.enrol("A1")
+	d.advance(time.Until(parseLeaf(t, cert).NotAfter) - 3*time.Second)
+	c := d.connect(cert, mqtt.V5, "x")
+	if got := c.closed(); got != mqtt.NotAuthorized {
+		t.Errorf("told %#x", got)
+	}
+	if got := d.ended(endExpired); got != 1 {
+		t.Errorf("counted %d: %v", got, d.g.Stats().Ended)
+	}
+}

@@ -434,12 +434,19 @@ func TestMalformedBytesEndOneConnectionOnly(t *testing.T) {
 		id := core.DeviceID(fmt.Sprintf("M%d", i))
 		cert := d.enrol(id)
 		cl := d.connect(cert, c.v, "x")
+		struck := time.Now()
 		cl.raw(c.raw)
 		if got := cl.closed(); got != c.want {
 			t.Errorf("%s: told %#x, want %#x", c.name, got, c.want)
 		}
 		// It is kept out for a moment.
-		if got := d.tryConnect(cert, mqtt.V5, "x").ack.Code; got != mqtt.ConnectionRateExceeded {
+		dev := d.g.table.find(id)
+		dev.mu.Lock()
+		if dev.strikes != 1 {
+			t.Errorf("%s: %d strikes, want 1", c.name, dev.strikes)
+		}
+		dev.mu.Unlock()
+		if got := d.tryConnect(cert, mqtt.V5, "x").ack.Code; got != mqtt.ConnectionRateExceeded && time.Since(struck) < time.Second {
 			t.Errorf("%s: connected again at once: %#x", c.name, got)
 		}
 	}
