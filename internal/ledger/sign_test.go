@@ -368,15 +368,28 @@ func TestNewOrigin(t *testing.T) {
 		f.wantProved(t, last.Note)
 	})
 	t.Run("file put back to the origin before", func(t *testing.T) {
-		last := f.Latest()
-		if err := os.WriteFile(f.deps.CheckpointFile, lost.Note, 0o644); err != nil {
+		before := f.Latest()
+		if f.Ledger, err = ledger.NewOrigin(t.Context(), f.deps, operator, "nothing, another rehearsal"); err != nil {
 			t.Fatal(err)
 		}
-		_, err := f.Checkpoint(t.Context())
-		wantReason(t, err, "ledger-other-origin")
+		last, n := f.Latest(), len(origins(t, f.store))
+		refuse := func(note []byte) {
+			t.Helper()
+			if err := os.WriteFile(f.deps.CheckpointFile, note, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			_, err := f.Checkpoint(t.Context())
+			wantReason(t, err, "ledger-other-origin")
+		}
+		refuse(before.Note) // named in the first entry, but this origin was signed since
+		if err := f.store.Update(t.Context(), func(tx *store.Tx) error { return tx.PutLedgerCheckpoint(t.Context(), n, nil) }); err != nil {
+			t.Fatal(err)
+		}
+		refuse(lost.Note) // not signed since, but not named either
 		if err := os.WriteFile(f.deps.CheckpointFile, last.Note, 0o644); err != nil {
 			t.Fatal(err)
 		}
+		f.sign(t)
 	})
 	t.Run("kept checkpoint lost", func(t *testing.T) {
 		last := f.Latest()

@@ -188,7 +188,7 @@ func BenchmarkProve(b *testing.B) {
 	}
 }
 
-// BenchmarkExport writes and BenchmarkVerify reads 100,000 entries.
+// BenchmarkExport writes 100,000 entries.
 func BenchmarkExport(b *testing.B) {
 	f := newFixture(b)
 	f.grow(b, 100_000)

@@ -304,3 +304,15 @@ func TestAdversaries(t *testing.T) {
 		t.Errorf("%d cases, want 2000", total)
 	}
 }
+
+// BenchmarkLog verifies an export.
+func BenchmarkLog(b *testing.B) {
+	s := newScene(b)
+	o := verify.Options{Keys: []string{s.pinned}, Earlier: s.middle}
+	b.SetBytes(int64(len(s.export)))
+	n := 0
+	for b.Loop() {
+		n += int(check(b, s.export, o).Entries)
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "entries/s")
+}
