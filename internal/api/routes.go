@@ -378,6 +378,9 @@ func (h handlers) entries(w http.ResponseWriter, r *http.Request, _ core.Actor) 
 	if err != nil {
 		return core.E(core.Invalid, "position", "`from` is no position", "give a number, 0 for the first entry")
 	}
+	if err := h.sequence(r.Context()); err != nil {
+		return err
+	}
 	found, next, err := h.Ledger.List(r.Context(), ledger.Filter{Kind: core.RecordKind(r.URL.Query().Get("kind"))}, from, page)
 	if err != nil {
 		return err
@@ -399,17 +402,22 @@ func (h handlers) entries(w http.ResponseWriter, r *http.Request, _ core.Actor) 
 	return writeJSON(w, out)
 }
 
+// sequence gives everything that happened before the request its index, so
+// that the answer is not older than the question.
+func (h handlers) sequence(ctx context.Context) error {
+	for {
+		n, err := h.Ledger.Sequence(ctx)
+		if err != nil || n == 0 {
+			return err
+		}
+	}
+}
+
 // export makes sure that everything that happened before the request is
 // signed, and streams the ledger.
 func (h handlers) export(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
-	for {
-		n, err := h.Ledger.Sequence(r.Context())
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			break
-		}
+	if err := h.sequence(r.Context()); err != nil {
+		return err
 	}
 	if _, err := h.Ledger.Checkpoint(r.Context()); err != nil {
 		return err

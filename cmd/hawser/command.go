@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/hawser-iot/hawser/internal/api"
+)
+
+// stdio is where a command reads and prints.
+type stdio struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// command is one subcommand. Its texts are what `--help` and docs/cli.md show.
+type command struct {
+	name    string // "device add"
+	args    string // "SERIAL --product PRODUCT"
+	short   string // one line
+	long    string // what it does, to whom, what it leaves behind
+	example string // something that works when typed
+	nargs   [2]int // least and most positional arguments
+	flags   func(*env)
+	run     func(context.Context, *env) error
+}
+
+// env is one run of a command.
+type env struct {
+	io   stdio
+	cmd  *command
+	fs   *flag.FlagSet
+	home string
+	json bool
+	args []string
+	opt  map[string]*string
+	on   map[string]*bool
+}
+
+func newEnv(io stdio, cmd *command) *env {
+	e := &env{io: io, cmd: cmd, fs: flag.NewFlagSet(cmd.name, flag.ContinueOnError), opt: map[string]*string{}, on: map[string]*bool{}}
+	e.fs.SetOutput(discard{})
+	home := os.Getenv("HAWSER_HOME")
+	if home == "" {
+		home = "hawser"
+	}
+	e.fs.StringVar(&e.home, "home", home, "the home `folder` of the installation (or HAWSER_HOME)")
+	e.fs.BoolVar(&e.json, "json", false, "print one JSON object, for programs")
+	if cmd.flags != nil {
+		cmd.flags(e)
+	}
+	return e
+}
+
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// str declares a text flag; usage names its value in backquotes.
+func (e *env) str(name, value, usage string) { e.opt[name] = e.fs.String(name, value, usage) }
+
+// flag declares a switch.
+func (e *env) flag(name, usage string) { e.on[name] = e.fs.Bool(name, false, usage) }
+
+// parse accepts flags before and after the positional arguments.
+func (e *env) parse(args []string) error {
+	for {
+		if err := e.fs.Parse(args); err != nil {
+			return err
+		}
+		rest := e.fs.Args()
+		if len(rest) == 0 {
+			break
+		}
+		e.args = append(e.args, rest[0])
+		args = rest[1:]
+	}
+	if n := len(e.args); n < e.cmd.nargs[0] {
+		return fmt.Errorf("something is missing after %q", "hawser "+e.cmd.name)
+	} else if n > e.cmd.nargs[1] {
+		return fmt.Errorf("%q is one argument too many", e.args[e.cmd.nargs[1]])
+	}
+	return nil
+}
+
+// client talks to the running server of this home.
+func (e *env) client() (*api.Client, error) { return dial(e.home) }
+
+// print shows v as JSON, or calls human.
+func (e *env) print(v any, human func(w io.Writer)) error {
+	if e.json {
+		return printJSON(e.io.out, v)
+	}
+	human(e.io.out)
+	return nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// table prints rows in columns.
+func table(w io.Writer, head []string, rows [][]string) {
+	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(tw, strings.Join(head, "\t"))
+	for _, r := range rows {
+		fmt.Fprintln(tw, strings.Join(r, "\t"))
+	}
+	_ = tw.Flush() // the writer below reports its own errors
+}
+
+// find picks the command with the longest name that args begin with.
+func find(cmds []*command, args []string) (cmd *command, rest []string, wantHelp bool) {
+	if len(args) > 0 && args[0] == "help" {
+		args, wantHelp = args[1:], true
+	}
+	best := 0
+	for _, c := range cmds {
+		words := strings.Fields(c.name)
+		if len(words) > best && len(args) >= len(words) && strings.Join(args[:len(words)], " ") == c.name {
+			cmd, best = c, len(words)
+		}
+	}
+	rest = args[best:]
+	for _, a := range rest {
+		if a == "--help" || a == "-h" || a == "-help" {
+			wantHelp = true
+		}
+		if a == "--" {
+			break
+		}
+	}
+	return cmd, rest, wantHelp
+}
+
+func joined(args []string) string {
+	words := []string{}
+	for _, a := range args {
+		if strings.HasPrefix(a, "-") {
+			break
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
+}
+
+// overview lists the commands, or those of one group.
+func overview(w io.Writer, cmds []*command, args []string) {
+	group := joined(args)
+	if group == "" {
+		fmt.Fprint(w, "hawser keeps a connected product's promises: one declaration, enforced on every\nmessage, published, and proved.\n\n")
+	}
+	var rows [][]string
+	for _, c := range cmds {
+		if group == "" || strings.HasPrefix(c.name, group+" ") {
+			rows = append(rows, []string{"  hawser " + c.name, c.short})
+		}
+	}
+	if len(rows) == 0 {
+		fmt.Fprintf(w, "there is no command %q; `hawser help` lists them\n", group)
+		return
+	}
+	table(w, []string{"Commands", ""}, rows)
+	fmt.Fprint(w, "\n`hawser COMMAND --help` teaches with an example. `--json` prints for programs.\n")
+}
+
+func help(w io.Writer, c *command, fs *flag.FlagSet) {
+	fmt.Fprintf(w, "hawser %s %s\n\n%s\n\nExample:\n", c.name, c.args, strings.TrimSpace(c.long))
+	for l := range strings.Lines(strings.TrimSpace(c.example)) {
+		fmt.Fprint(w, "  ", l)
+	}
+	fmt.Fprint(w, "\n\nFlags:\n")
+	fs.VisitAll(func(f *flag.Flag) {
+		value, usage := flag.UnquoteUsage(f)
+		name := "--" + f.Name
+		if value != "" {
+			name += " " + value
+		}
+		if f.DefValue != "" && f.DefValue != "false" {
+			usage += " (default " + f.DefValue + ")"
+		}
+		fmt.Fprintf(w, "  %-24s %s\n", name, usage)
+	})
+}

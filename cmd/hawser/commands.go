@@ -1,0 +1,18 @@
+package main
+
+import "slices"
+
+// commands is the whole command line, in the order in which a newcomer needs it.
+func commands() []*command {
+	return slices.Concat(
+		demoCommands(),
+		serveCommands(),
+		declarationCommands(),
+		deviceCommands(),
+		dataCommands(),
+		ledgerCommands(),
+		backupCommands(),
+		configCommands(),
+		[]*command{versionCommand()},
+	)
+}

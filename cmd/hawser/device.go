@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+
+	"github.com/hawser-iot/hawser/internal/api"
+	"github.com/hawser-iot/hawser/internal/core"
+)
+
+func deviceCommands() []*command {
+	return []*command{
+		{
+			name: "device add", args: "SERIAL --product PRODUCT", nargs: [2]int{1, 1},
+			short: "register a unit and print its enrolment code",
+			long: `Registers one unit by its serial number and prints its enrolment code, once.
+Hawser keeps only a hash of it. The code is for this unit alone, is spent when
+the unit first connects with its certificate, and can be asked for again until then.`,
+			example: "hawser device add A1 --product aria-thermostat",
+			flags:   func(e *env) { e.str("product", "", "the `product` of a published declaration") },
+			run:     deviceAdd,
+		},
+		{
+			name: "device list", nargs: [2]int{0, 0},
+			short:   "list the units",
+			long:    "Lists every unit of the register: product, state, how long its certificate is good, whether it is connected.",
+			example: "hawser device list",
+			run:     deviceList,
+		},
+		{
+			name: "device show", args: "SERIAL", nargs: [2]int{1, 1},
+			short:   "show one unit and what became of its messages",
+			long:    "Shows one unit: state, certificate, connection, and how many of its messages were accepted, dropped and refused, by reason.",
+			example: "hawser device show A1",
+			run:     deviceShow,
+		},
+		{
+			name: "device revoke", args: "SERIAL --reason TEXT", nargs: [2]int{1, 1},
+			short: "cut a unit off for good",
+			long: `Revokes the unit's certificates. A live session is cut within one second, the
+unit cannot renew, and a receipt stands in the ledger.`,
+			example: `hawser device revoke A1 --reason "stolen from the test lab"`,
+			flags:   reasonFlag,
+			run:     deviceRevoke,
+		},
+		{
+			name: "device code", args: "SERIAL", nargs: [2]int{1, 1},
+			short: "make a new enrolment code for a unit",
+			long: `Makes a new enrolment code, for a unit that lost its key or was revoked. The old
+code and an unused certificate stop working; the good certificate stays good until the
+one got with the new code is used.`,
+			example: "hawser device code A1",
+			run:     deviceCode,
+		},
+		{
+			name: "device release", args: "SERIAL --reason TEXT", nargs: [2]int{1, 1},
+			short: "take a unit out of quarantine",
+			long: `A unit is in quarantine after an old certificate was used although its successor
+had been: there are two holders of its identity. Release it when you know which of
+them is the unit; best give it a new code first.`,
+			example: `hawser device release A1 --reason "the copy was the lab's image"`,
+			flags:   reasonFlag,
+			run:     deviceRelease,
+		},
+		{
+			name: "device reopen", args: "SERIAL --reason TEXT", nargs: [2]int{1, 1},
+			short: "begin a new ownership after an erasure",
+			long: `After an erasure a unit has no owner: its readings are acknowledged, dropped and
+counted. This begins a new ownership with a new key; nothing of the old one comes back.`,
+			example: `hawser device reopen A1 --reason "sold on, ticket 4711"`,
+			flags:   reasonFlag,
+			run:     deviceReopen,
+		},
+	}
+}
+
+func reasonFlag(e *env) { e.str("reason", "", "why, in a `text` that stands in the ledger") }
+
+func devicePath(e *env, tail string) string { return "/v1/devices/" + url.PathEscape(e.args[0]) + tail }
+
+func deviceAdd(ctx context.Context, e *env) error {
+	req := api.AddDeviceRequest{Device: core.DeviceID(e.args[0]), Product: core.ProductID(*e.opt["product"])}
+	if err := req.Validate(); err != nil {
+		return err
+	}
+	c, err := e.client()
+	if err != nil {
+		return err
+	}
+	var out api.DeviceAdded
+	if err := c.Call(ctx, "POST", "/v1/devices", req, &out); err != nil {
+		return err
+	}
+	return e.print(out, func(w io.Writer) { printCode(w, out) })
+}
+
+func printCode(w io.Writer, d api.DeviceAdded) {
+	fmt.Fprintf(w, "%s, product %s. Its enrolment code, shown only now:\n\n  %s\n\n", d.Device, d.Product, d.Code)
+	fmt.Fprintf(w, "Give it to that unit alone, in a file: hawser-agent --serial %s --code-file FILE …\n", d.Device)
+}
+
+func deviceCode(ctx context.Context, e *env) error {
+	c, err := e.client()
+	if err != nil {
+		return err
+	}
+	var out api.DeviceAdded
+	if err := c.Call(ctx, "POST", devicePath(e, "/code"), nil, &out); err != nil {
+		return err
+	}
+	return e.print(out, func(w io.Writer) { printCode(w, out) })
+}
+
+func deviceRelease(ctx context.Context, e *env) error {
+	return receiptCall(ctx, e, devicePath(e, "/release"), func(w io.Writer, r api.Receipt) {
+		fmt.Fprintf(w, "%s is out of quarantine\n", r.Device)
+	})
+}
+
+func deviceList(ctx context.Context, e *env) error {
+	c, err := e.client()
+	if err != nil {
+		return err
+	}
+	out := []api.Device{}
+	for after := ""; ; {
+		var page []api.Device
+		if err := c.Call(ctx, "GET", "/v1/devices?after="+url.QueryEscape(after), nil, &page); err != nil {
+			return err
+		}
+		if len(page) == 0 {
+			break
+		}
+		out = append(out, page...)
+		after = string(page[len(page)-1].Device)
+	}
+	return e.print(out, func(w io.Writer) {
+		if len(out) == 0 {
+			fmt.Fprintln(w, "no devices yet; `hawser device add SERIAL --product PRODUCT` registers the first")
+			return
+		}
+		var rows [][]string
+		for _, d := range out {
+			until, on := "-", "no"
+			if d.NotAfter != nil {
+				until = d.NotAfter.Format("2006-01-02 15:04")
+			}
+			if d.Connected {
+				on = "yes"
+			}
+			rows = append(rows, []string{string(d.Device), string(d.Product), d.State, until, on})
+		}
+		table(w, []string{"SERIAL", "PRODUCT", "STATE", "CERTIFICATE UNTIL (UTC)", "CONNECTED"}, rows)
+	})
+}
+
+func deviceShow(ctx context.Context, e *env) error {
+	c, err := e.client()
+	if err != nil {
+		return err
+	}
+	var d api.Device
+	if err := c.Call(ctx, "GET", devicePath(e, ""), nil, &d); err != nil {
+		return err
+	}
+	return e.print(d, func(w io.Writer) {
+		rows := [][]string{{"product", string(d.Product)}, {"state", d.State}, {"connected", fmt.Sprint(d.Connected)}}
+		if d.Subject != "" {
+			rows = append(rows, []string{"subject", d.Subject + "  (pseudonym of the present ownership)"})
+		} else {
+			rows = append(rows, []string{"subject", "none: its readings are acknowledged, dropped and counted; `hawser device reopen` begins an ownership"})
+		}
+		if d.NotAfter != nil {
+			rows = append(rows, []string{"certificate", d.Certificate + ", until " + d.NotAfter.Format("2006-01-02 15:04 MST")})
+		}
+		table(w, []string{"device", string(d.Device)}, rows)
+		if d.Counts != nil {
+			fmt.Fprintln(w)
+			printCounts(w, *d.Counts)
+		}
+	})
+}
+
+func deviceRevoke(ctx context.Context, e *env) error {
+	return receiptCall(ctx, e, devicePath(e, "/revoke"), func(w io.Writer, r api.Receipt) {
+		fmt.Fprintf(w, "%s is revoked. The receipt stands in the ledger (%s).\n", r.Device, r.Time.Format("2006-01-02 15:04:05 MST"))
+	})
+}
+
+func deviceReopen(ctx context.Context, e *env) error {
+	return receiptCall(ctx, e, devicePath(e, "/reopen"), func(w io.Writer, r api.Receipt) {
+		fmt.Fprintf(w, "%s has a new ownership, subject %s.\n", r.Device, r.Subject)
+	})
+}
+
+// receiptCall posts the reason and prints the receipt that comes back.
+func receiptCall(ctx context.Context, e *env, path string, human func(io.Writer, api.Receipt)) error {
+	req := api.ReasonRequest{Reason: *e.opt["reason"]}
+	if err := req.Validate(); err != nil {
+		return err
+	}
+	c, err := e.client()
+	if err != nil {
+		return err
+	}
+	var r api.Receipt
+	if err := c.Call(ctx, "POST", path, req, &r); err != nil {
+		return err
+	}
+	return e.print(r, func(w io.Writer) { human(w, r) })
+}
