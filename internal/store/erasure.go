@@ -16,6 +16,8 @@ var (
 	_ telemetry.ReadTx  = (*Tx)(nil)
 	_ telemetry.EraseTx = (*Tx)(nil)
 	_ telemetry.HoldTx  = (*Tx)(nil)
+
+	_ telemetry.EraseAgainTx = (*Tx)(nil)
 )
 
 const erasureColumns = `subject, product, actor_kind, actor_id, requested_us, state, root_before, root_after, destroys, detail, held, erasers, ended_us`
@@ -85,6 +87,24 @@ func (t *Tx) OpenErasures(ctx context.Context) ([]telemetry.ErasureRow, error) {
 	}, `SELECT `+erasureColumns+` FROM erasure WHERE state <> 'done' ORDER BY requested_us, subject`)
 	if err != nil {
 		return nil, fmt.Errorf("list erasures: %w", err)
+	}
+	return out, nil
+}
+
+// LinkedSubjects are those that the database ties to a device.
+func (t *Tx) LinkedSubjects(ctx context.Context) ([]core.Subject, error) {
+	var out []core.Subject
+	err := t.rows(ctx, func(row oneRow) error {
+		var b []byte
+		if err := row.Scan(&b); err != nil {
+			return err
+		}
+		var s core.Subject
+		out = append(out, s)
+		return fill(out[len(out)-1][:], b, "subject")
+	}, `SELECT subject FROM ownership WHERE done = 1 ORDER BY subject`)
+	if err != nil {
+		return nil, fmt.Errorf("list owners: %w", err)
 	}
 	return out, nil
 }

@@ -310,7 +310,8 @@ func (s *EraseService) shred(ctx context.Context, row *ErasureRow) error {
 }
 
 // Resume finishes every erasure that was begun. The server calls it at its
-// start, before anything is served.
+// start, before anything is served, and from time to time, because an eraser
+// may have met trouble that passed.
 func (s *EraseService) Resume(ctx context.Context) error {
 	if err := s.begin(ctx); err != nil {
 		return err
