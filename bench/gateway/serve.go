@@ -156,9 +156,10 @@ func serve(ctx context.Context, args []string) error {
 	<-ctx.Done()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
+	commits := jr.State().Last
 	err = errors.Join(g.Shutdown(end), <-served, jr.Close(end))
 	s := g.Stats()
-	fmt.Fprintf(os.Stderr, "received %d submitted %d refused %d acks %d in %d records, ended %v\n", s.Received, s.Submitted, s.Refused, s.Acks, s.AckWrites, s.Ended)
+	fmt.Fprintf(os.Stderr, "received %d submitted %d refused %d acks %d in %d records, %d commits, ended %v\n", s.Received, s.Submitted, s.Refused, s.Acks, s.AckWrites, commits, s.Ended)
 	return err
 }
 
