@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -227,9 +228,26 @@ func (k *Keyring) HasEpoch(e core.Epoch) bool {
 	return l != nil && !l.dead.Load()
 }
 
+// Epochs are the epochs that have a key, by keep-time and start.
+func (k *Keyring) Epochs() []core.Epoch {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	out := make([]core.Epoch, 0, len(k.epochs))
+	for e, l := range k.epochs {
+		if !l.dead.Load() {
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b core.Epoch) int {
+		return cmp.Or(cmp.Compare(a.Keep, b.Keep), cmp.Compare(a.Start, b.Start), cmp.Compare(a.Length, b.Length))
+	})
+	return out
+}
+
 // State is what a keyring holds, for `doctor` and metrics.
 type State struct {
 	Generation       uint64
+	Additions        uint64 // frames added to the copies within this generation
 	Subjects, Epochs int
 	Copies           []string
 	CopyBytes        int64 // of each copy
@@ -244,7 +262,7 @@ func (k *Keyring) State(ctx context.Context) (State, error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	return State{
-		Generation: k.gen.Load(), Subjects: len(k.subjects), Epochs: len(k.epochs),
+		Generation: k.gen.Load(), Additions: k.chain.n - 1, Subjects: len(k.subjects), Epochs: len(k.epochs),
 		Copies: slices.Clone(k.o.Copies), CopyBytes: k.size,
 	}, nil
 }
