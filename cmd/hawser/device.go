@@ -65,12 +65,11 @@ them is the unit; best give it a new code first.`,
 			run:     deviceRelease,
 		},
 		{
-			name: "device reopen", args: "SERIAL --reason TEXT", nargs: [2]int{1, 1},
+			name: "device reopen", args: "SERIAL", nargs: [2]int{1, 1},
 			short: "begin a new ownership after an erasure",
 			long: `After an erasure a unit has no owner: its readings are acknowledged, dropped and
 counted. This begins a new ownership with a new key; nothing of the old one comes back.`,
-			example: `hawser device reopen A1 --reason "sold on, ticket 4711"`,
-			flags:   reasonFlag,
+			example: "hawser device reopen A1",
 			run:     deviceReopen,
 		},
 	}
@@ -190,9 +189,15 @@ func deviceRevoke(ctx context.Context, e *env) error {
 }
 
 func deviceReopen(ctx context.Context, e *env) error {
-	return receiptCall(ctx, e, devicePath(e, "/reopen"), func(w io.Writer, r api.Receipt) {
-		fmt.Fprintf(w, "%s has a new ownership, subject %s.\n", r.Device, r.Subject)
-	})
+	c, err := e.client()
+	if err != nil {
+		return err
+	}
+	var r api.Receipt
+	if err := c.Call(ctx, "POST", devicePath(e, "/reopen"), nil, &r); err != nil {
+		return err
+	}
+	return e.print(r, func(w io.Writer) { fmt.Fprintf(w, "%s has a new ownership, subject %s.\n", r.Device, r.Subject) })
 }
 
 // receiptCall posts the reason and prints the receipt that comes back.

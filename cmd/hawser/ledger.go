@@ -55,6 +55,19 @@ names every row that is changed, missing, added or doubled.`,
 			},
 			run: ledgerVerify,
 		},
+		{
+			name: "ledger new-origin", args: "--lost TEXT", nargs: [2]int{0, 0},
+			short: "go on after the ledger and its kept checkpoint parted",
+			long: `A server refuses to sign what contradicts the checkpoint kept outside the data
+folder. When that file is lost, or the data folder was brought back by other means than
+hawser restore, this begins a new origin: its first entry commits to what is known of
+the old one and says what was lost, for everybody to read. The server must not run.`,
+			example: `hawser ledger new-origin --lost "checkpoint file lost with the second disk on 2026-11-22"`,
+			flags: func(e *env) {
+				e.str("lost", "", "what is gone and why, in a `text` that stands in the ledger for ever")
+			},
+			run: ledgerNewOrigin,
+		},
 	}
 }
 
@@ -221,4 +234,19 @@ func printVerified(w io.Writer, v verified) {
 	if v.Verified {
 		fmt.Fprintln(w, "nothing is wrong")
 	}
+}
+
+// ledgerNewOrigin is for the day on which the checkpoint that is kept outside
+// the data folder is gone, or the data folder was brought back by other means
+// than restore.
+func ledgerNewOrigin(ctx context.Context, e *env) error {
+	c, err := server.LoadConfig(e.home)
+	if err != nil {
+		return err
+	}
+	origin, err := server.NewOrigin(ctx, c, *e.opt["lost"])
+	if err != nil {
+		return err
+	}
+	return e.print(map[string]string{"ledger_origin": origin}, func(w io.Writer) { fmt.Fprintf(w, "the ledger goes on as %s\n", origin) })
 }

@@ -39,6 +39,7 @@ type Running interface {
 	Status(context.Context) (Status, error)
 	Counts(context.Context, core.Subject) (Counts, error) // zero: all
 	Connected(core.DeviceID) bool
+	Refresh(core.DeviceID) // returns when live sessions follow the device's present state
 	Backup(ctx context.Context, by core.Actor, to string) (Backup, error)
 }
 
@@ -286,13 +287,15 @@ func (h handlers) release(w http.ResponseWriter, r *http.Request, by core.Actor)
 }
 
 func (h handlers) reopen(w http.ResponseWriter, r *http.Request, by core.Actor) error {
-	id, _, err := reasoned(r)
+	id, err := deviceIn(r)
 	if err != nil {
 		return err
 	}
 	if err := h.Devices.Reopen(r.Context(), by, id); err != nil {
 		return err
 	}
+	// A live session must not drop one reading after this is answered.
+	h.Running.Refresh(id)
 	d, err := h.Devices.Device(id)
 	if err != nil {
 		return err

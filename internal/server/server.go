@@ -111,9 +111,8 @@ func Run(ctx context.Context, c *Config, o Options) error {
 
 // open opens every store and wires every capability. Nothing listens yet.
 func (s *server) open(ctx context.Context) (err error) {
-	if _, err := os.Stat(filepath.Join(s.c.Data, "control.db")); errors.Is(err, fs.ErrNotExist) {
-		return core.E(core.Unready, "not-initialised", "there is no installation in "+s.c.Data,
-			"make one with `hawser init`; if there should be one, find out where its disk is: keys are never silently made again")
+	if err := installed(s.c); err != nil {
+		return err
 	}
 	if s.store, err = store.Open(ctx, store.Options{Dir: s.c.Data}); err != nil {
 		if errors.Is(err, store.ErrInUse) {
@@ -164,6 +163,15 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.jobs = append(s.jobs, s.ownJobs()...)
+	return nil
+}
+
+// installed refuses where no installation is, before anything is made there.
+func installed(c *Config) error {
+	if _, err := os.Stat(filepath.Join(c.Data, "control.db")); errors.Is(err, fs.ErrNotExist) {
+		return core.E(core.Unready, "not-initialised", "there is no installation in "+c.Data,
+			"make one with `hawser init`; if there should be one, find out where its disk is: keys are never silently made again")
+	}
 	return nil
 }
 

@@ -152,3 +152,5 @@ func (r running) Counts(ctx context.Context, subject core.Subject) (api.Counts, 
 }
 
 func (r running) Connected(id core.DeviceID) bool { return r.s.gateway.Connected(id) > 0 }
+
+func (r running) Refresh(id core.DeviceID) { r.s.gateway.Refresh(id) }

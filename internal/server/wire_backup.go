@@ -70,28 +70,44 @@ func Restore(ctx context.Context, c *Config, from string) (out *api.Restored, er
 	if err := m.Fits(have); err != nil {
 		return nil, err
 	}
-	key, err := ledger.LoadKey(c.LedgerKey)
-	if err != nil {
+	// A missing key must show before the data folder is there.
+	if _, err := ledger.LoadKey(c.LedgerKey); err != nil {
 		return nil, err
 	}
 	if _, err := store.Restore(ctx, from, c.Data); err != nil {
 		return nil, err
 	}
-	st, err := store.Open(ctx, store.Options{Dir: c.Data})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	var inst store.Installation
-	if err := st.View(ctx, func(tx *store.Tx) error { inst, err = tx.Installation(ctx); return err }); err != nil {
-		return nil, err
-	}
-	l, err := ledger.NewOrigin(ctx, ledgerDeps(c, st, inst, key, nil), core.Job("restore"),
-		fmt.Sprintf("restored from the backup of %s; readings and records made after it are gone", m.Created.UTC().Format(time.RFC3339)))
+	origin, err := NewOrigin(ctx, c, fmt.Sprintf("restored from the backup of %s; readings and records made after it are gone", m.Created.UTC().Format(time.RFC3339)))
 	if err != nil {
 		return nil, err
 	}
 	return &api.Restored{
-		Folder: c.Data, Files: len(m.Files), Generation: have.Generation, BackupGeneration: m.Keyring.Generation, Origin: l.Status().Origin,
+		Folder: c.Data, Files: len(m.Files), Generation: have.Generation, BackupGeneration: m.Keyring.Generation, Origin: origin,
 	}, nil
+}
+
+// NewOrigin begins a new origin of the ledger of a data folder that no server
+// uses, and gives its name.
+func NewOrigin(ctx context.Context, c *Config, lost string) (origin string, err error) {
+	if err := installed(c); err != nil {
+		return "", err
+	}
+	key, err := ledger.LoadKey(c.LedgerKey)
+	if err != nil {
+		return "", err
+	}
+	st, err := store.Open(ctx, store.Options{Dir: c.Data})
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	var inst store.Installation
+	if err := st.View(ctx, func(tx *store.Tx) error { inst, err = tx.Installation(ctx); return err }); err != nil {
+		return "", err
+	}
+	l, err := ledger.NewOrigin(ctx, ledgerDeps(c, st, inst, key, nil), core.Job("restore"), lost)
+	if err != nil {
+		return "", err
+	}
+	return l.Status().Origin, nil
 }
