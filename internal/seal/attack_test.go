@@ -16,7 +16,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/seal"
 )
 
-// TestShredOneOfTenThousand holds mission row 4.8 in time: erasing one person
+// TestShredOneOfTenThousand holds CC 4.8 in time: erasing one person
 // is quick however many there are.
 func TestShredOneOfTenThousand(t *testing.T) {
 	h := newHouse(t, t.TempDir())
@@ -65,7 +65,7 @@ func rootCandidates(files map[string][]byte) func(gen uint64, blob []byte) [][]b
 	}
 }
 
-// TestAttackerWithEverything plays somebody who copied data and keyring copies
+// TestAttackerWithEverything (CC 4.8, 2.9) plays somebody who copied data and keyring copies
 // before an erasure, and took the whole disk after it. Each 32 bytes of all
 // that are tried as a root on each keyring that he has.
 func TestAttackerWithEverything(t *testing.T) {

@@ -7,10 +7,10 @@
 // everywhere; destroying an epoch's secret expires a span of time for the
 // whole fleet. The secrets, and nothing else, lie in the Keyring: one small
 // file in two or more copies, sealed under a keyring key that is wrapped by a
-// root (RootKeys, package kms). Shredding writes a keyring of the next
-// generation without the condemned secrets, under a new root, and destroys the
-// old root: what backups, journals and disk blocks still hold of older
-// keyrings opens for nobody.
+// root (RootKeys, package kms), apart from the data (CC 2.9). Shredding writes
+// a keyring of the next generation without the condemned secrets, under a new
+// root, and destroys the old root: what backups, journals and disk blocks still
+// hold of older keyrings opens for nobody.
 //
 // The package does not decide what is personal, when something is due or
 // whether a legal hold stands; it knows no devices, no rows and no network.

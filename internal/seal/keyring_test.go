@@ -241,6 +241,9 @@ func TestEnsureEpoch(t *testing.T) {
 	}
 	k = h.open(t)
 	check(k)
+	if got, want := k.Epochs(), []core.Epoch{h.epoch(9 * day), today, core.EpochAt(2*month, day, now.Add(-11*day))}; !slices.Equal(got, want) {
+		t.Errorf("epochs %v, want %v", got, want)
+	}
 
 	// An epoch that never had a key is destroyed just as well.
 	later := h.epoch(5 * day)

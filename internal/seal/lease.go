@@ -57,8 +57,8 @@ func (k *Key) check() error {
 
 // Seal appends to dst a random nonce, the ciphertext of plaintext and its tag,
 // which also vouches for aad. Nothing of plaintext may overlap dst. It fails
-// with ErrNoKey once the key is shredded and with ErrLeaseOver when the
-// lease's time is over.
+// with ErrNoKey once the key is shredded or its subject retired, and with
+// ErrLeaseOver when the lease's time is over.
 func (k *Key) Seal(dst, plaintext, aad []byte) ([]byte, error) {
 	if err := k.check(); err != nil {
 		return dst, err

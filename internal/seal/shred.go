@@ -32,8 +32,8 @@ type Receipt struct {
 // is called; then a keyring of the next generation without them is durable in
 // every copy, the old root is destroyed, and what the old copies occupied is
 // overwritten. After Shred returned nil, nothing opens what was sealed under
-// these keys, whoever kept which copy of data and keyrings (mission rows 4.8,
-// DM-05; NIST SP 800-88r2 cryptographic erase).
+// these keys, whoever kept which copy of data and keyrings (CC 4.8;
+// NIST SP 800-88r2, cryptographic erase).
 //
 // It is safe to call again with the same order after any failure or crash: it
 // finishes what was begun and gives the same receipt. After an error the

@@ -82,7 +82,7 @@ type ValueKeys interface {
 
 // Sealed is a personal value of type T as it is stored: ciphertext under its
 // subject's key. It is the only type that a personal column may have. It never
-// holds the plain value, so no log, JSON answer or dump of it can give it away.
+// holds the plain value (CC 2.10), so no log, JSON answer or dump of it can give it away.
 // The zero Sealed holds no value.
 type Sealed[T any] struct{ ciphertext []byte }
 

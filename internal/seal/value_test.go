@@ -55,7 +55,7 @@ func TestSealedValue(t *testing.T) {
 	}
 }
 
-// TestSealedNeverTells prints a sealed value in every way there is, inside
+// TestSealedNeverTells (CC 2.10) prints a sealed value in every way there is, inside
 // other values too: neither the plain value nor the ciphertext is in it,
 // except in JSON, which carries the ciphertext.
 func TestSealedNeverTells(t *testing.T) {

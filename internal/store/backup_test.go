@@ -140,6 +140,8 @@ func tree(t *testing.T, dir string) []string {
 	return out
 }
 
+// TestBackupAndRestore (CC 2.9): all of the data folder that matters comes back,
+// and nothing that opens it is in it.
 func TestBackupAndRestore(t *testing.T) {
 	f := newFolder(t)
 	f.add(t, true, f.row(1, time.Hour, 1), f.row(2, time.Hour, 2))

@@ -223,7 +223,7 @@ func copyTree(t testing.TB, from, to string) {
 	must(t, os.CopyFS(to, os.DirFS(from)))
 }
 
-// TestAttackerWithTheData plays somebody who copied the data folder and the
+// TestAttackerWithTheData (CC 4.8) plays somebody who copied the data folder and the
 // keyring copies before an erasure, and took the whole disk after it. He puts
 // them together in every way. Before, with the root of the day, he succeeds.
 func TestAttackerWithTheData(t *testing.T) {
@@ -310,5 +310,101 @@ func TestAttackerWithTheData(t *testing.T) {
 	}
 	if survivors == 0 {
 		t.Error("he opened no survivor's reading either: the attack became blind")
+	}
+}
+
+// TestRestoredBackup (CC 4.8): a backup from before an erasure, the newest keyring and
+// its root open the survivors and not the erased, and the backup by itself
+// holds nothing in clear. With the keyring of the day it is refused.
+func TestRestoredBackup(t *testing.T) {
+	x, gone, kept := settled(t)
+	x.send(t, kept, hour, 99, v(22, true, "canary-note"))
+	x.send(t, gone, hour, 98, v(22, true, "canary-note"))
+	h, err := x.holds.Place(t.Context(), staff, "A1", order)
+	must(t, err)
+	backup := filepath.Join(t.TempDir(), "backup")
+	m, err := x.store.Backup(t.Context(), store.BackupOptions{
+		To: backup, Settle: x.settle, Now: x.clock, Keyring: x.ring.State,
+		Journal: func() store.JournalState { return store.JournalState{Incarnation: "j", Sequence: x.counter} },
+	})
+	must(t, err)
+	if m.Keyring.Generation != 1 || x.settled == 0 {
+		t.Errorf("manifest %+v, settled %d times", m, x.settled)
+	}
+	if n := found(t, backup, "canary-note"); n != 0 {
+		t.Errorf("a value lies in clear in the backup %d times", n)
+	}
+	if n := found(t, backup, order); n != 0 {
+		t.Errorf("a hold's reason lies in clear in the backup %d times", n)
+	}
+	planted := filepath.Join(backup, "planted")
+	must(t, os.WriteFile(planted, []byte("...canary-note..."), 0o600))
+	if found(t, backup, "canary-note") != 1 {
+		t.Fatal("the search does not find what lies in clear")
+	}
+	must(t, os.Remove(planted))
+	old := t.TempDir() // the keyring and root of that day, as nobody should keep them
+	for _, part := range []string{"a", "b", "root"} {
+		copyTree(t, filepath.Join(x.dir, part), filepath.Join(old, part))
+	}
+
+	_, err = x.erase.Erase(t.Context(), staff, "A1", why)
+	must(t, err)
+	_, err = x.holds.Release(t.Context(), staff, h.ID, "order lifted")
+	must(t, err)
+	x.device(t, "C3")
+	x.close()
+
+	must(t, os.RemoveAll(x.data))
+	restored, err := store.Restore(t.Context(), backup, x.data)
+	must(t, err)
+	x.open(t, nil)
+	state, err := x.ring.State(t.Context())
+	must(t, err)
+	must(t, restored.Fits(state))
+	must(t, x.holds.Resume(t.Context()))
+	must(t, x.erase.Resume(t.Context()))
+
+	_, _, err = x.readAll(t, telemetry.ReadRequest{Device: "A1"})
+	wantReason(t, "read of the erased after the restore", err, core.Unknown, "erased")
+	got, done, err := x.readAll(t, telemetry.ReadRequest{Device: "B2"})
+	if err != nil || len(got) != 4 || done.Unreadable != 0 {
+		t.Errorf("the survivor after the restore: %v, %+v, %v", got, done, err)
+	}
+	if len(x.list(t)) != 0 || len(x.records(t, telemetry.RecordHoldLost)) != 1 {
+		t.Error("a hold that was released since has come back")
+	}
+	// The backup still says whose the erased readings were: the erasers run again.
+	erasers := []telemetry.Eraser{{Name: "ownership", Erase: func(ctx context.Context, s core.Subject) error {
+		return x.store.Update(ctx, func(tx *store.Tx) error { return tx.DeleteOwnership(ctx, s) })
+	}}}
+	again := telemetry.EraseAgainDeps{
+		Update: inUpdate[telemetry.EraseAgainTx](x.store), View: inView[telemetry.EraseAgainTx](x.store),
+		Has: x.ring.Has, Erasers: erasers, Now: x.clock,
+	}
+	if n, err := telemetry.EraseAgain(t.Context(), again); err != nil || n != 1 {
+		t.Errorf("erased again: %d, %v", n, err)
+	}
+	_, _, err = x.readAll(t, telemetry.ReadRequest{Device: "A1"})
+	wantReason(t, "read of the erased at last", err, core.Unknown, "unowned")
+	if r := x.records(t, telemetry.RecordErasedAgain); len(r) != 1 || r[0].Subject != gone || fact(r[0], "erasers") != "key,ownership" {
+		t.Errorf("records %+v", r)
+	}
+	if n, err := telemetry.EraseAgain(t.Context(), again); err != nil || n != 0 {
+		t.Errorf("once more: %d, %v", n, err)
+	}
+
+	// The keyring of the day, had somebody kept it, does not open beside the
+	// root of now; and a backup of now refuses it by its generation.
+	for _, part := range []string{"a", "b"} {
+		must(t, os.Chmod(filepath.Join(old, part), 0o700))
+		must(t, os.Chmod(filepath.Join(old, part, "keyring"), 0o600))
+	}
+	_, err = seal.Open(t.Context(), seal.Options{
+		Copies: []string{filepath.Join(old, "a", "keyring"), filepath.Join(old, "b", "keyring")}, Roots: x.roots, Now: x.clock,
+	})
+	wantReason(t, "the keyring of the day with the root of now", err, core.Unready, "root-missing")
+	if !strings.Contains(err.Error(), "generation 1") || !strings.Contains(err.Error(), "generation 3") {
+		t.Errorf("the refusal does not name the generations: %v", err)
 	}
 }

@@ -117,7 +117,7 @@ const settleTime = 2 * time.Second
 // Read opens a session and yields the readings in the order of their time.
 //
 // Who reads what, with what reason, is in the ledger before the first value
-// flows, and how much it was after the last (CC 3.7, 4.1; design, journey 2).
+// flows, and how much it was after the last (CC 4.1; design, journey 2).
 // Only the groups are decrypted that hold a field which the declaration lets
 // the role read, both the one a reading was collected by and the one in force:
 // widening never reaches back, narrowing does at once (CC 2.10).
@@ -181,7 +181,7 @@ const (
 	maxWord       = 64
 )
 
-// checkReason requires a reason that says something (CC 3.7).
+// checkReason requires a reason that says something.
 func checkReason(reason string) error {
 	if n := utf8.RuneCountInString(strings.TrimSpace(reason)); n < minReason || n > maxReasonText || !utf8.ValidString(reason) {
 		return core.E(core.Invalid, "no-reason", "a reason is required", "give 5 to 300 characters; it stands in the ledger")

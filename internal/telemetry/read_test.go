@@ -22,7 +22,7 @@ func v(temperature float64, heating bool, note string) map[string]any {
 	return map[string]any{"temperature": temperature, "heating": heating, "note": note}
 }
 
-// TestReadMergesWhatMayBeSeen: parts of one reading lie under two keep-times
+// TestReadMergesWhatMayBeSeen (CC 2.10): parts of one reading lie under two keep-times
 // in two files; the reader gets one line in order of time, without the field
 // that is not for support.
 func TestReadMergesWhatMayBeSeen(t *testing.T) {
@@ -77,7 +77,7 @@ func TestReadMergesWhatMayBeSeen(t *testing.T) {
 	}
 }
 
-// TestReadStandsInTheLedger: who, what and why before the first value, how
+// TestReadStandsInTheLedger (CC 4.1): who, what and why before the first value, how
 // much after the last; the device and the reason only under the subject's key.
 func TestReadStandsInTheLedger(t *testing.T) {
 	x := newEstate(t)
@@ -185,7 +185,7 @@ func TestReadFollowsTheDeclaration(t *testing.T) {
 	same(t, "widened again", got, []string{`1 {"heating":true,"temperature":20}`, `2 {"heating":true}`, `3 {"heating":true,"temperature":22}`})
 }
 
-// TestReadShowsNothingThatIsDue, though expiry has not come to it yet.
+// TestReadShowsNothingThatIsDue (CC 4.4), though expiry has not come to it yet.
 func TestReadShowsNothingThatIsDue(t *testing.T) {
 	x := newEstate(t)
 	s := x.device(t, "A1")
