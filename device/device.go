@@ -87,6 +87,9 @@ func Open(cfg Config) (*Device, error) {
 
 func (d *Device) open() (err error) {
 	dir := d.cfg.StateDir
+	if err := sweepTemp(dir); err != nil {
+		return err
+	}
 	d.clock = openClock(filepath.Join(dir, "time"), d.cfg.Now, d.cfg.BuildTime)
 	if d.boot, err = nextBoot(filepath.Join(dir, "boot")); err != nil {
 		return err

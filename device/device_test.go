@@ -203,19 +203,20 @@ func TestLostAcks(t *testing.T) {
 		}
 		return verdict{}
 	}
-	b.cfg.KeepAlive = time.Second
 	d := b.open(t)
+	d.pause = time.Millisecond
 	mustSend(t, d, 60)
 	stop := start(t, d)
 	// The silent ones are only noticed when nothing answers any more: the
 	// window fills up with them, and the connection is cut.
-	for done := false; !done; {
-		time.Sleep(20 * time.Millisecond)
+	eventually(t, "most messages seen", func() bool {
+		done := false
 		b.mqtt.set(func() { done = n > 55 })
-		if !done && b.mqtt.idle(200*time.Millisecond) {
+		if !done && b.mqtt.idle(300*time.Millisecond) {
 			b.mqtt.cut()
 		}
-	}
+		return done
+	})
 	b.mqtt.set(func() { b.mqtt.judge = nil })
 	b.mqtt.cut()
 	eventually(t, "an empty queue", func() bool { return d.Status().Queued == 0 })

@@ -86,7 +86,7 @@ func dialFault(server string, err error) *Error {
 		}
 		return fault(ServerUnreachable, err, "", "server %s cannot be reached", server)
 	}
-	return fault(ServerBadCert, err, "", "no safe connection to server %s", server)
+	return fault(ServerConfused, err, "", "no safe connection to server %s", server)
 }
 
 // alertFault reads a TLS alert (RFC 8446 §6.2). The standard library gives one

@@ -130,7 +130,7 @@ func (e *est) ask(client *http.Client, req *http.Request) ([]*x509.Certificate, 
 		}
 		return nil, &passing{err: dialFault(e.addr, err)}
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to the end or given up
+	defer resp.Body.Close() // read to the end or given up
 	body, err := io.ReadAll(io.LimitReader(resp.Body, wire.MaxESTBody+1))
 	if err != nil {
 		return nil, &passing{err: dialFault(e.addr, err)}

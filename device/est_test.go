@@ -37,7 +37,7 @@ func TestEnrolmentRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer d.Close() //nolint:errcheck // a test's device
+			defer d.Close() // a test's device
 			isReason(t, d.Run(t.Context()), c.want)
 			if ids, err := d.keep.all(); err != nil || len(ids) != 0 {
 				t.Errorf("%d identities, %v", len(ids), err)
@@ -89,7 +89,7 @@ func TestEnrolmentWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close() //nolint:errcheck // a test's device
+	defer d.Close() // a test's device
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if err := d.Run(ctx); err != nil {
@@ -152,7 +152,7 @@ func TestHostileAnswers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer d.Close() //nolint:errcheck // a test's device
+			defer d.Close() // a test's device
 			isReason(t, d.Enrol(t.Context()), c.want)
 			if ids, err := d.keep.all(); err != nil || len(ids) != 0 {
 				t.Errorf("%d identities, %v", len(ids), err)

@@ -38,7 +38,7 @@ func Example() {
 		slog.Error("cannot start", slog.Any("err", err))
 		return
 	}
-	defer d.Close() //nolint:errcheck // the queue is on disk already
+	defer d.Close() // the queue is on disk already
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

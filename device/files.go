@@ -4,12 +4,31 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
+
+const tempPrefix = ".tmp-"
+
+// sweepTemp removes what writeFile left behind when the process was killed.
+func sweepTemp(dir string) error {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if strings.HasPrefix(n.Name(), tempPrefix) {
+			if err := os.Remove(filepath.Join(dir, n.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
 
 // writeFile replaces path by data so that a crash at any moment leaves the old
 // file or the new one, and what was reported written survives a power cut.
 func writeFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), tempPrefix+"*") // mode 0600
 	if err != nil {
 		return err
 	}

@@ -222,8 +222,9 @@ func (k *keep) remove(gen uint64) error {
 	return syncDir(k.dir)
 }
 
-// newKey makes a P-256 key. It stays in memory until its certificate has come,
-// and reaches the disk together with it.
+// newKey makes a P-256 key, on the device and for this device alone (CC 3.2).
+// It stays in memory until its certificate has come, and reaches the disk
+// together with it.
 func newKey() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
 
 // checkIssued holds what a certificate from the server must be before the

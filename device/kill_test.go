@@ -78,7 +78,7 @@ func (c child) run() error {
 		}
 		return c.handshake(ctx, d)
 	case "send":
-		go d.Run(ctx) //nolint:errcheck // the parent kills both
+		go d.Run(ctx) // the parent kills both
 		for i := 0; ; i++ {
 			r := NewReading(time.Now()).Int("n", int64(i)).String("pad", strings.Repeat("x", i%200))
 			if err := d.Send("climate", r); err != nil {
@@ -99,7 +99,7 @@ func (c child) handshake(ctx context.Context, d *Device) error {
 	if end.err != nil {
 		return end.err
 	}
-	defer s.conn.Close() //nolint:errcheck // ending is the purpose
+	defer s.conn.Close() // ending is the purpose
 	return d.keep.prove(ids[0])
 }
 

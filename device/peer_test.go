@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -153,7 +154,7 @@ func newESTPeer(tb testing.TB, a *authority) *estPeer {
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{a.goodServer(tb)},
 		ClientAuth: tls.RequestClientCert,
 	}
-	e.Config.ErrorLog = nil
+	e.Config.ErrorLog = log.New(io.Discard, "", 0)
 	e.StartTLS()
 	tb.Cleanup(e.Close)
 	return e
@@ -263,7 +264,7 @@ type mqttPeer struct {
 	readings   []got    // in order of arrival, repeats included
 	subscribed []string
 	byes       int // orderly DISCONNECTs
-	last       time.Time
+	last       time.Time // of the last packet
 	raw        bool // payloads need not be JSON
 	connack    func(cert *x509.Certificate) (mqtt.ReasonCode, uint16)
 	judge      func(p *mqtt.Packet, g got) verdict
@@ -350,7 +351,7 @@ func (p *mqttPeer) set(f func()) {
 }
 
 func (p *mqttPeer) serve(c *tls.Conn) {
-	defer c.Close() //nolint:errcheck // a test's connection
+	defer c.Close() // a test's connection
 	r := newReader(c)
 	r.limits.From = mqtt.Client
 	var in mqtt.Packet
@@ -379,6 +380,7 @@ func (p *mqttPeer) packet(c *tls.Conn, in *mqtt.Packet, out []byte) (answer []by
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	leaf := c.ConnectionState().PeerCertificates[0]
+	p.last = time.Now()
 	switch in.Type {
 	case mqtt.CONNECT:
 		code, window := mqtt.Success, uint16(0)
@@ -410,7 +412,6 @@ func (p *mqttPeer) packet(c *tls.Conn, in *mqtt.Packet, out []byte) (answer []by
 	case mqtt.PINGREQ:
 		return mqtt.AppendPingresp(out), false
 	case mqtt.PUBLISH:
-		p.last = time.Now()
 		return p.publish(in, out)
 	case mqtt.DISCONNECT:
 		p.byes++
@@ -469,7 +470,7 @@ func (p *mqttPeer) orderly() int {
 	return p.byes
 }
 
-// idle reports whether nothing was published for a while.
+// idle reports whether nothing was said for a while.
 func (p *mqttPeer) idle(d time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -164,7 +164,7 @@ func readFault(server string, err error) *Error {
 
 // run serves the session until it ends.
 func (s *session) run(ctx context.Context, renewed <-chan struct{}) ended {
-	defer s.conn.Close() //nolint:errcheck // ending is the purpose
+	defer s.conn.Close() // ending is the purpose
 	stop := make(chan struct{})
 	in, gone := make(chan packetIn), make(chan error, 1)
 	go func() { gone <- s.receive(in, stop) }()

@@ -115,7 +115,7 @@ func TestWrongServerIsRefused(t *testing.T) { // CC 3.4
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer d.Close() //nolint:errcheck // a test's device
+			defer d.Close() // a test's device
 			_, _, err = d.est.enrol(t.Context(), "code-of-A1")
 			isReason(t, err, c.want)
 			if err != nil && !strings.Contains(err.Error(), addr) {
@@ -152,7 +152,7 @@ func TestRunTellsAboutWrongServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close() //nolint:errcheck // a test's device
+	defer d.Close() // a test's device
 	isReason(t, d.Run(t.Context()), ServerForeign)
 	if len(b.est.issued) != 0 {
 		t.Error("a certificate was issued")
