@@ -127,10 +127,9 @@ func (d disk) scrub(path, inUse string) error {
 			return err
 		}
 	}
-	if err := d.step("unlink old", func() error { return os.Remove(path) }); err != nil {
-		return err
-	}
-	return d.step("sync folder", func() error { return syncDir(filepath.Dir(path)) })
+	// Should the unlinking be lost in a power cut, Open finds noise and unlinks
+	// it again: no sync of the folder is worth waiting for.
+	return d.step("unlink old", func() error { return os.Remove(path) })
 }
 
 // append adds frame at the end of a copy, durably.

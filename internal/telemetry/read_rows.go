@@ -50,7 +50,6 @@ type source struct {
 	next func() (*Row, error, bool)
 	stop func()
 	row  *Row
-	err  error
 }
 
 func (r *reader) run(ctx context.Context) error {
