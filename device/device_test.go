@@ -315,6 +315,60 @@ func TestExpiredIsRenewed(t *testing.T) {
 	}
 }
 
+// TestServersReasonIsHonoured: what the server says at the end of a session
+// sets how long the device stays away, and is told.
+func TestServersReasonIsHonoured(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		bye     mqtt.ReasonCode // in a DISCONNECT
+		connack mqtt.ReasonCode // in the CONNACK
+		least   time.Duration
+		want    Reason
+	}{
+		{"busy", mqtt.ServerBusy, 0, 10 * time.Second, ServerBusy},
+		{"quota", mqtt.QuotaExceeded, 0, 10 * time.Second, ServerBusy},
+		{"taken over", mqtt.SessionTakenOver, 0, 30 * time.Second, ServerBusy},
+		{"not authorised", mqtt.NotAuthorized, 0, time.Minute, IdentityRefused},
+		{"refused at once", 0, mqtt.NotAuthorized, time.Minute, IdentityRefused},
+		{"busy at once", 0, mqtt.ServerUnavailable, 10 * time.Second, ServerBusy},
+		{"shutting down", mqtt.ServerShuttingDown, 0, 2 * time.Second, ServerBusy},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			var log syncBuffer
+			b.cfg.Log = slog.New(slog.NewJSONHandler(&log, nil))
+			b.mqtt.connack = func(*x509.Certificate) (mqtt.ReasonCode, uint16) { return c.connack, 0 }
+			b.mqtt.judge = func(*mqtt.Packet, got) verdict { return verdict{bye: c.bye} }
+			d := b.open(t)
+			mustSend(t, d, 1)
+			stop := start(t, d)
+			var line struct {
+				Reason Reason        `json:"reason"`
+				Again  time.Duration `json:"again_in"`
+			}
+			eventually(t, "a word on the end of the session", func() bool {
+				for _, l := range strings.Split(log.String(), "\n") {
+					if strings.Contains(l, "no session") {
+						return json.Unmarshal([]byte(l), &line) == nil
+					}
+				}
+				return false
+			})
+			if line.Again < c.least || line.Again > 2*c.least || line.Reason != c.want {
+				t.Errorf("again in %s for %q, want at least %s for %q", line.Again, line.Reason, c.least, c.want)
+			}
+			if err := stop(); err != nil { // a long pause does not hold up the end
+				t.Error(err)
+			}
+			if d.Status().Queued != 1 {
+				t.Error("the reading is gone")
+			}
+		})
+	}
+}
+
 func TestPublishRaw(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

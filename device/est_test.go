@@ -16,6 +16,7 @@ import (
 )
 
 func TestEnrolmentRefused(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	for name, c := range map[string]struct {
 		serial string
@@ -51,6 +52,7 @@ func TestEnrolmentRefused(t *testing.T) {
 
 // TestEnrolmentWaits: passing trouble at the server is waited for.
 func TestEnrolmentWaits(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	tries := 0
 	b.est.answer = func(path string, w http.ResponseWriter) bool {
@@ -99,6 +101,7 @@ func TestEnrolmentWaits(t *testing.T) {
 
 // TestHostileAnswers: no certificate that is not this device's is ever taken.
 func TestHostileAnswers(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	other := newAuthority(t)
 	now := time.Now()

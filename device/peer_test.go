@@ -263,9 +263,9 @@ type mqttPeer struct {
 	seen       []string // certificate serial numbers of sessions, in order
 	readings   []got    // in order of arrival, repeats included
 	subscribed []string
-	byes       int // orderly DISCONNECTs
+	byes       int       // orderly DISCONNECTs
 	last       time.Time // of the last packet
-	raw        bool // payloads need not be JSON
+	raw        bool      // payloads need not be JSON
 	connack    func(cert *x509.Certificate) (mqtt.ReasonCode, uint16)
 	judge      func(p *mqtt.Packet, g got) verdict
 	refuseCert func(cert *x509.Certificate) error

@@ -57,6 +57,7 @@ func wantSeqs(t *testing.T, what string, got, want []uint64) {
 }
 
 func TestQueueInOrderAndOnce(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	q := mustQueue(t, dir, minQueueBytes)
 	for i := range uint64(10) {
@@ -108,6 +109,7 @@ func TestQueueInOrderAndOnce(t *testing.T) {
 }
 
 func TestQueueIsBounded(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	q := mustQueue(t, dir, minQueueBytes)
 	payload := string(bytes.Repeat([]byte("x"), 1000))
@@ -153,6 +155,7 @@ func TestQueueIsBounded(t *testing.T) {
 // TestDropWhileUnderWay: readings that are dropped while they are sent are
 // neither sent again nor confused with others when their acks come.
 func TestDropWhileUnderWay(t *testing.T) {
+	t.Parallel()
 	q := mustQueue(t, t.TempDir(), minQueueBytes)
 	payload := string(bytes.Repeat([]byte("x"), 1000))
 	for i := range uint64(10) {
@@ -179,6 +182,7 @@ func TestDropWhileUnderWay(t *testing.T) {
 // TestTornEnd: for every length to which a crash may cut the last segment, the
 // whole records before it are there and the torn one is not.
 func TestTornEnd(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	q := mustQueue(t, dir, minQueueBytes)
 	var ends []int64
@@ -221,6 +225,7 @@ func TestTornEnd(t *testing.T) {
 // TestDamagedMiddle: a flipped bit in an older segment costs the readings from
 // there to the segment's end, is counted, and nothing else.
 func TestDamagedMiddle(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	q := mustQueue(t, dir, minQueueBytes)
 	mustPut(t, q, 1, "one")
@@ -268,6 +273,7 @@ func TestDamagedMiddle(t *testing.T) {
 // TestFullDisk: a reading that cannot be written is an error, and what was
 // there before still is.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	q := mustQueue(t, t.TempDir(), minQueueBytes)
 	mustPut(t, q, 1, "one")
 	// A file that cannot be written stands for the disk.
@@ -289,7 +295,8 @@ func TestFullDisk(t *testing.T) {
 // TestQueueAgainstModel runs random operations on the queue and on a plain
 // list, with restarts between.
 func TestQueueAgainstModel(t *testing.T) {
-	for seed := range uint64(8) {
+	t.Parallel()
+	for seed := range uint64(4) {
 		r := rand.New(rand.NewPCG(seed, 8))
 		dir := t.TempDir()
 		q := mustQueue(t, dir, 1<<20)
