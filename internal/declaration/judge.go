@@ -84,8 +84,8 @@ func (j *judge) streams() {
 			j.add(s.at, ruleEmpty, fmt.Sprintf("no field names the stream %s", quote(s.name)), "add a field with `stream: "+s.name+"`, or remove it")
 		}
 		if v := s.n.get("every"); v != nil {
-			if d, ok := parseSpan(v.text); !ok || d < 10e6 || d > 366*day {
-				j.add(v.at, ruleRate, "a message every "+v.text, "write a span between 10ms and 366d")
+			if d, ok := parseSpan(v.text); !ok || d < 1e6 || d > 366*day {
+				j.add(v.at, ruleRate, "a message every "+v.text, "write a span between 1ms and 366d")
 			}
 		}
 	}

@@ -88,8 +88,8 @@ func identityShape() *shape {
 
 func streamShape() *shape {
 	return &shape{form: objectForm, keys: []Key{
-		{Name: "every", Required: true, rule: ruleRate, Unit: "span, 10ms to 366d", Example: "every: 60s", Meaning: "In the long run a device may send one message in this time.", shape: spanOf(ruleRate)},
-		{Name: "burst", Required: true, rule: ruleRate, Unit: "messages, 1 to 1000", Example: "burst: 10", Meaning: "So many messages may come at once.", shape: wholeOf(ruleRate, 1, 1000)},
+		{Name: "every", Required: true, rule: ruleRate, Unit: "span, 1ms to 366d", Example: "every: 60s", Meaning: "In the long run a device may send one message in this time.", shape: spanOf(ruleRate)},
+		{Name: "burst", Required: true, rule: ruleRate, Unit: "messages, 1 to 10000", Example: "burst: 10", Meaning: "So many messages may come at once.", shape: wholeOf(ruleRate, 1, 10000)},
 		{Name: "max_bytes", Required: true, rule: ruleStreamMax, Unit: "bytes, 16 to 65536", Example: "max_bytes: 512", Meaning: "The largest message.", shape: wholeOf(ruleStreamMax, 16, 65536)},
 		{Name: "on_bad", Default: "field", Example: "on_bad: message", Meaning: "When a declared field is bad: drop the field and keep the rest, or refuse the message.", shape: wordOf("", onBadWords())},
 	}}

@@ -134,7 +134,7 @@ func Rules() []Rule {
 
 		{ruleStream, "data", "A field names a stream that is declared.", "The stream bounds rate and size.", "Declare the stream under `streams`, or mend its name.", []string{"1.2", "4.3"}},
 		{ruleEmpty, "streams", "A stream has at least one field.", "A stream without fields can carry nothing.", "Add a field that names it, or remove it.", []string{"4.3"}},
-		{ruleRate, "streams", "A stream bounds its rate: `every` from 10ms to 366d, `burst` from 1 to 1000.", "A device gone wrong must not flood; the amount of data is a factor of risk.", "Write for example `every: 60s, burst: 10`.", []string{"1.8", "2.7", "4.3"}},
+		{ruleRate, "streams", "A stream bounds its rate: `every` from 1ms to 366d, `burst` from 1 to 10000.", "A device gone wrong must not flood; the amount of data is a factor of risk.", "Write for example `every: 60s, burst: 10`.", []string{"1.8", "2.7", "4.3"}},
 		{ruleStreamMax, "streams", "A stream bounds the size of a message: `max_bytes` from 16 to 65536.", "What is not bounded is collected.", "Write for example `max_bytes: 512`.", []string{"2.7", "4.3"}},
 
 		{ruleFieldType, "data", "A field has a type: number, integer, boolean, string, enum or timestamp.", "Only a typed value can be checked before it is stored.", "Add `type`.", []string{"1.2"}},
