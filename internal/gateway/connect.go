@@ -270,6 +270,10 @@ func (c *conn) connect(b *burst) bool {
 		return false
 	}
 	g.count.connected.Add(1)
+	if g.deps.Log.Enabled(g.ctx, slog.LevelDebug) {
+		g.deps.Log.LogAttrs(g.ctx, slog.LevelDebug, "device connected", slog.String("product", string(c.id.Product)),
+			slog.String("subject", c.id.Subject.String()), slog.String("version", c.version.String()), slog.String("source", shorten(c.from).String()))
+	}
 	return true
 }
 
@@ -410,10 +414,12 @@ func (c *conn) leaveEarly(why refusal) {
 }
 
 // refresh asks anew who the device is: the session goes on under the new
-// subject from its next message on, or ends if the device is not welcome.
+// subject from its next message on, or ends if the device is not welcome. No
+// handshake took place, so it must not count as a use of the certificate: one
+// that was just replaced would accuse its innocent device of being a copy.
 func (c *conn) refresh() {
-	id, barred, _ := c.g.identify(c.tls)
-	if barred != "" {
+	id, err := c.g.deps.Identity.Recheck(c.tls.ConnectionState().PeerCertificates[0])
+	if err != nil {
 		c.cut(endWithdrawn, mqtt.NotAuthorized)
 		return
 	}

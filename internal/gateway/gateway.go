@@ -89,6 +89,9 @@ func maxFiles() int {
 // that one is not welcome: identity.Service.
 type Identity interface {
 	Identify(ctx context.Context, leaf *x509.Certificate) (identity.Identified, error)
+	// Recheck is Identify for a session that is already there: it neither
+	// confirms a certificate nor takes one for a copy.
+	Recheck(leaf *x509.Certificate) (identity.Identified, error)
 }
 
 // Intake judges messages and records what was decided: telemetry.Intake.
@@ -404,7 +407,7 @@ func (g *Gateway) Follow(ch identity.Change) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		if !g.stopping.Load() {
-			g.work.Go(func() { g.Refresh(ch.Device) }) // it may write to the store
+			g.work.Go(func() { g.Refresh(ch.Device) })
 		}
 	}
 }

@@ -91,7 +91,8 @@ func (s *Service) identify(ctx context.Context, leaf *x509.Certificate) (Identif
 
 // Recheck says who the holder of a live session is by now, after a Change. No
 // handshake took place, so a certificate that was superseded meanwhile is
-// refused and tells nothing about a copy.
+// refused and tells nothing about a copy. In quarantine it is held like the
+// one after it: either of the two may be the device (CC 3.2).
 func (s *Service) Recheck(leaf *x509.Certificate) (Identified, error) {
 	st, serial, err := s.lookup(leaf)
 	if err != nil {
@@ -101,6 +102,9 @@ func (s *Service) Recheck(leaf *x509.Certificate) (Identified, error) {
 	case Issued, Confirmed:
 		return identified(st, serial, leaf), nil
 	case Superseded:
+		if !st.dev.Suspect.IsZero() {
+			return identified(st, serial, leaf), nil
+		}
 		return Identified{}, refusedCert("superseded")
 	default:
 		return Identified{}, refusedCert("revoked")
