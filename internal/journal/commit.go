@@ -31,6 +31,9 @@ func (j *Journal) commitLoop() {
 		if e != nil {
 			e.stop()
 		}
+		if err := j.head.close(); err != nil {
+			j.opt.Log.Error("journal's head not closed", slog.Any("err", err))
+		}
 	}()
 	var checked time.Time
 	written := 0 // since then
@@ -71,10 +74,27 @@ func (j *Journal) commitLoop() {
 // commit writes one batch to disk.
 func (j *Journal) commit(b *batch) error {
 	finishBatch(b.buf, b.records)
-	e, _ := j.current()
+	e, last := j.current()
 	seq, err := e.publish(b.buf, j.opt.CommitTimeout)
 	if err != nil {
 		return err
+	}
+	return j.advance(e, last, seq)
+}
+
+// advance notes that seq was committed after last.
+func (j *Journal) advance(e *engine, last, seq uint64) error {
+	if seq <= last {
+		return ErrDamaged // JetStream gives a number out again
+	}
+	if err := j.head.set(seq); err != nil {
+		return err
+	}
+	if e.rolled {
+		e.rolled = false
+		if err := j.head.sync(); err != nil {
+			return err
+		}
 	}
 	j.change(func() { j.durable = seq })
 	return nil
@@ -99,6 +119,8 @@ func (j *Journal) classify(err error) error {
 	switch {
 	case errors.Is(err, ErrDisk):
 		return ErrDisk
+	case errors.Is(err, ErrDamaged):
+		return ErrDamaged
 	case isFull(err):
 		return ErrFull
 	case errors.Is(err, syscall.ENOSPC), strings.Contains(err.Error(), "no space left"), j.room(0) != nil:
@@ -141,6 +163,8 @@ func (j *Journal) heal(err error) bool {
 		well = j.until(func() bool { return j.room(2*maxBatchBytes) == nil })
 	case isFull(err):
 		well = j.until(j.hasSpace)
+	case errors.Is(err, ErrDamaged):
+		well = j.giveUp()
 	default:
 		well = j.restart()
 	}
@@ -151,6 +175,14 @@ func (j *Journal) heal(err error) bool {
 	j.queue.refuse(nil)
 	j.opt.Log.Info("journal acknowledges again")
 	return true
+}
+
+// giveUp waits for the journal to be closed: nothing else helps.
+func (j *Journal) giveUp() bool {
+	j.queue.refuse(ErrDamaged)
+	j.change(func() { j.trouble = ErrDamaged })
+	<-j.closing
+	return false
 }
 
 // until asks again and again, at once after a Trim.
@@ -200,6 +232,9 @@ func (j *Journal) restart() bool {
 			e.stop()
 		}
 		j.opt.Log.Error("journal store does not come back", slog.Any("err", err))
+		if errors.Is(err, ErrDamaged) {
+			return j.giveUp()
+		}
 		select {
 		case <-time.After(wait):
 		case <-j.closing:
@@ -217,18 +252,23 @@ func (j *Journal) startProven() (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.incarnation != j.incarnation {
-		return e, errors.New("the journal on disk is another one; stop the server and look at the data folder")
+	_, last := j.current()
+	if e.incarnation != j.incarnation || e.last < last {
+		return e, fmt.Errorf("the store came back as %s at %d, was %s at %d: %w", e.incarnation, e.last, j.incarnation, last, ErrDamaged)
 	}
 	probe := startBatch(nil)
 	finishBatch(probe, 0)
 	seq, err := e.publish(probe, j.opt.CommitTimeout)
-	if isFull(err) { // it reads and is not damaged; the limit is its own trouble
-		seq, err = e.last, nil
-	}
-	if err != nil {
+	switch {
+	case isFull(err): // it is well; the limit is a trouble of its own
+		j.change(func() { j.durable = e.last })
+	case err != nil:
 		return e, err
+	default:
+		if err := j.advance(e, last, seq); err != nil {
+			return e, err
+		}
 	}
-	j.change(func() { j.engine, j.durable = e, seq })
+	j.change(func() { j.engine = e })
 	return e, nil
 }

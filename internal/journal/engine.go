@@ -22,6 +22,7 @@ const (
 	streamName     = "TELEMETRY"
 	streamSubject  = "telemetry"
 	incarnationKey = "hawser-incarnation" // in the stream's metadata
+	damageKey      = "hawser-damage"      // in the stream's metadata: what was lost
 	fileTimeTick   = 50 * time.Millisecond
 	startTimeout   = 10 * time.Minute // recovery of a large stream after an unclean stop
 )
@@ -35,9 +36,11 @@ type engine struct {
 	js          jetstream.JetStream
 	stream      jetstream.Stream
 	incarnation string
+	damage      string    // what the stream lost once, in words
 	dir         string    // of the block files
 	dirTime     time.Time // modification time of dir when it was last synced
 	last        uint64    // last sequence when it was opened
+	rolled      bool      // a new block began since somebody looked
 
 	alive context.Context // ends when the store says that it failed to write
 	kill  context.CancelCauseFunc
@@ -93,7 +96,8 @@ func startEngine(ctx context.Context, opt Options) (_ *engine, err error) {
 }
 
 func (e *engine) connect(name string) (*nats.Conn, error) {
-	c, err := nats.Connect("", nats.InProcessServer(e.srv), nats.Name(name), nats.NoReconnect())
+	c, err := nats.Connect("", nats.InProcessServer(e.srv), nats.Name(name), nats.NoReconnect(),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})) // what fails is seen by who asked
 	if err != nil {
 		return nil, fmt.Errorf("connect to the journal: %w", err)
 	}
@@ -101,7 +105,48 @@ func (e *engine) connect(name string) (*nats.Conn, error) {
 }
 
 func (e *engine) openStream(ctx context.Context, maxBytes int64) error {
-	cfg := jetstream.StreamConfig{
+	s, err := e.js.Stream(ctx, streamName)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		s, err = e.js.CreateStream(ctx, streamConfig(maxBytes, map[string]string{incarnationKey: newIncarnation()}))
+	case err == nil && s.CachedInfo().Config.MaxBytes != maxBytes:
+		s, err = e.js.UpdateStream(ctx, streamConfig(maxBytes, s.CachedInfo().Config.Metadata))
+	}
+	if err != nil {
+		return fmt.Errorf("open the journal's stream: %w", err)
+	}
+	e.take(s)
+	if e.incarnation == "" {
+		return errors.New("the journal's stream carries no incarnation: it was not made by this program")
+	}
+	return nil
+}
+
+func (e *engine) take(s jetstream.Stream) {
+	e.stream = s
+	e.last = s.CachedInfo().State.LastSeq
+	e.incarnation = s.CachedInfo().Config.Metadata[incarnationKey]
+	e.damage = s.CachedInfo().Config.Metadata[damageKey]
+}
+
+// renew gives a damaged stream a new incarnation and writes down why.
+func (e *engine) renew(ctx context.Context, maxBytes int64, damage string) error {
+	s, err := e.js.UpdateStream(ctx, streamConfig(maxBytes, map[string]string{incarnationKey: newIncarnation(), damageKey: damage}))
+	if err != nil {
+		return fmt.Errorf("give the damaged journal a new incarnation: %w", err)
+	}
+	e.take(s)
+	return nil
+}
+
+func newIncarnation() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // crypto/rand.Read never fails (Go 1.24)
+	return hex.EncodeToString(id[:])
+}
+
+func streamConfig(maxBytes int64, metadata map[string]string) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
 		Name:        streamName,
 		Subjects:    []string{streamSubject},
 		Retention:   jetstream.LimitsPolicy,
@@ -112,28 +157,8 @@ func (e *engine) openStream(ctx context.Context, maxBytes int64) error {
 		Replicas:    1,
 		AllowDirect: true,
 		DenyDelete:  true,
+		Metadata:    metadata,
 	}
-	s, err := e.js.Stream(ctx, streamName)
-	switch {
-	case errors.Is(err, jetstream.ErrStreamNotFound):
-		var id [16]byte
-		_, _ = rand.Read(id[:]) // crypto/rand.Read never fails (Go 1.24)
-		cfg.Metadata = map[string]string{incarnationKey: hex.EncodeToString(id[:])}
-		s, err = e.js.CreateStream(ctx, cfg)
-	case err == nil && s.CachedInfo().Config.MaxBytes != maxBytes:
-		cfg.Metadata = s.CachedInfo().Config.Metadata
-		s, err = e.js.UpdateStream(ctx, cfg)
-	}
-	if err != nil {
-		return fmt.Errorf("open the journal's stream: %w", err)
-	}
-	e.stream = s
-	e.last = s.CachedInfo().State.LastSeq
-	e.incarnation = s.CachedInfo().Config.Metadata[incarnationKey]
-	if e.incarnation == "" {
-		return errors.New("the journal's stream carries no incarnation: it was not made by this program")
-	}
-	return nil
 }
 
 // state asks the store what it holds. (Stream.Info of one handle is not for
@@ -175,6 +200,7 @@ func (e *engine) syncNewBlock() error {
 	if err := syncPath(e.dir); err != nil {
 		return err
 	}
+	e.rolled = true
 	// File times tick in milliseconds. A time that is still ticking may hide
 	// a second change, so it is looked at again.
 	if time.Since(st.ModTime()) > fileTimeTick {

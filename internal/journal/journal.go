@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -49,8 +50,9 @@ type Completion = interface {
 type State struct {
 	First, Last     uint64 // sequences of the batches it holds; Last < First when it holds none
 	Bytes, MaxBytes int64
-	Queued          int   // records waiting for their commit
-	Trouble         error // why it does not acknowledge at present; nil when well
+	Queued          int    // records waiting for their commit
+	Damage          string // what the journal once lost to damaged files, in words; "" when nothing
+	Trouble         error  // why it does not acknowledge at present; nil when well
 }
 
 // The reasons for which nothing is acknowledged. All are core.Unavail: they
@@ -62,6 +64,10 @@ var (
 	ErrBusy error = &core.Error{Kind: core.Unavail, Reason: "journal-busy", Message: "the journal cannot keep up", Hint: "the disk is slow or the load too high", Err: ErrFull}
 	// ErrDisk says that the disk below the journal is full or nearly so.
 	ErrDisk error = core.E(core.Unavail, "disk-full", "the disk of the journal is full", "make room on the file system of the data folder")
+	// ErrDamaged says that files of the journal were damaged under it. It does
+	// not pass by itself: opened again, the journal keeps what can be read,
+	// says what it lost, and has a new incarnation.
+	ErrDamaged error = core.E(core.Unavail, "journal-damaged", "the files of the journal are damaged", "check the disk, then restart the server: it keeps what can be read and names what was lost")
 	// ErrClosed says that the journal was closed.
 	ErrClosed error = core.E(core.Unavail, "journal-closed", "the journal is closed", "")
 )
@@ -70,6 +76,8 @@ var (
 type Journal struct {
 	opt         Options
 	incarnation string
+	damage      string
+	head        *headFile // the committer's
 
 	queue queue // what waits for its commit
 
@@ -122,8 +130,13 @@ func Open(ctx context.Context, opt Options) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	head, err := checkHead(ctx, e, opt)
+	if err != nil {
+		e.stop()
+		return nil, err
+	}
 	j := &Journal{
-		opt: opt, incarnation: e.incarnation, engine: e, durable: e.last,
+		opt: opt, incarnation: e.incarnation, damage: e.damage, head: head, engine: e, durable: e.last,
 		kick:    make(chan struct{}, 1),
 		closing: make(chan struct{}), stopped: make(chan struct{}),
 	}
@@ -131,6 +144,29 @@ func Open(ctx context.Context, opt Options) (*Journal, error) {
 	j.refresh(ctx)
 	go j.commitLoop()
 	return j, nil
+}
+
+// checkHead compares the opened store with what was committed to it. A store
+// that came up short gets a new incarnation.
+func checkHead(ctx context.Context, e *engine, opt Options) (*headFile, error) {
+	head, seq, err := openHead(opt.Dir, e.incarnation)
+	if err != nil {
+		return nil, err
+	}
+	if e.last >= seq {
+		return head, nil
+	}
+	lost := fmt.Sprintf("%s: batches %d to %d of incarnation %s were lost to damaged files",
+		opt.Now().UTC().Format(time.RFC3339), e.last+1, seq, e.incarnation)
+	opt.Log.Error("journal is damaged", slog.String("lost", lost))
+	if e.damage != "" {
+		lost = e.damage + "; " + lost
+	}
+	if err := errors.Join(head.close(), e.renew(ctx, opt.MaxBytes, lost)); err != nil {
+		return nil, err
+	}
+	head, _, err = openHead(opt.Dir, e.incarnation)
+	return head, err
 }
 
 // Incarnation is the random name of this journal's numbering: sequences of
@@ -152,7 +188,7 @@ func (j *Journal) State() State {
 	j.refresh(ctx) // on failure the last known figures stand
 	j.mu.Lock()
 	s := j.held
-	s.Trouble = j.trouble
+	s.Trouble, s.Damage = j.trouble, j.damage
 	j.mu.Unlock()
 	s.Queued = j.queue.len()
 	return s

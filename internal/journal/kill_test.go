@@ -53,8 +53,7 @@ func (p *printer) Done(token uint64, err error) {
 	}
 }
 
-// CC 4.8 asks for proof at the end of a life; this is about its middle: what
-// was acknowledged survives kill -9 at any moment, once and in order.
+// What was acknowledged survives kill -9 at any moment, once and in order.
 func TestKilledProcessLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	var acked []uint64

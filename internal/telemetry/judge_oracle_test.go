@@ -108,7 +108,10 @@ func depth(b []byte) (deepest int) {
 // exact is a JSON number as a fraction; ok is false where that would be absurd.
 func exact(raw []byte) (*big.Rat, bool) {
 	s := strings.ToLower(string(raw))
-	if _, e, found := strings.Cut(s, "e"); found {
+	if m, e, found := strings.Cut(s, "e"); found {
+		if strings.Trim(m, "-0.") == "" {
+			return new(big.Rat), true // zero, whatever its exponent
+		}
 		if n, err := strconv.Atoi(e); err != nil || n > 500 || n < -500 {
 			return nil, false
 		}

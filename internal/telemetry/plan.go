@@ -149,9 +149,7 @@ func newStreamPlan(plan *Plan, p *declaration.Policy, s declaration.Stream) (*St
 		sp.group(uint8(f.Group), p.Groups[f.Group].Keep, uint16(len(sp.fields)))
 		sp.fields = append(sp.fields, fp)
 	}
-	for _, r := range []fieldPlan{{name: nameT, kind: kindT}, {name: nameBoot, kind: kindBoot}, {name: nameSeq, kind: kindSeq}} {
-		sp.fields = append(sp.fields, r)
-	}
+	sp.fields = append(sp.fields, fieldPlan{name: nameT, kind: kindT}, fieldPlan{name: nameBoot, kind: kindBoot}, fieldPlan{name: nameSeq, kind: kindSeq})
 	slices.SortFunc(sp.groups, func(a, b groupPlan) int { return int(a.group) - int(b.group) })
 	return sp, sp.index()
 }
