@@ -29,12 +29,12 @@ func openRoots(c *Config) (*kms.File, error) {
 	return kms.OpenFile(kms.FileOptions{Dir: c.Roots, ApartFrom: []string{c.Data}})
 }
 
-func ledgerDeps(c *Config, st *store.Store, inst store.Installation, key ledger.Key, log *slog.Logger) ledger.Deps {
+func ledgerDeps(c *Config, st *store.Store, inst store.Installation, key ledger.Key, now func() time.Time, log *slog.Logger) ledger.Deps {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return ledger.Deps{
 		Update: update[ledger.Tx](st), View: view[ledger.Tx](st), Key: key,
-		CheckpointFile: c.Checkpoint, Name: "hawser/" + inst.ID, Now: time.Now, Log: log,
+		CheckpointFile: c.Checkpoint, Name: "hawser/" + inst.ID, Now: now, Log: log,
 	}
 }

@@ -128,8 +128,8 @@ func (s *server) findings(ctx context.Context) []api.Finding {
 	}
 	if l := s.ledger.Status(); l.Trouble != nil {
 		d.err("ledger", l.Trouble.Error(), hintOf(l.Trouble))
-	} else if time.Since(l.LastSequence) > time.Minute {
-		d.err("ledger", fmt.Sprintf("nothing was sequenced for %s", time.Since(l.LastSequence).Round(time.Second)), "see the log; restart the server if it does not come back")
+	} else if s.opt.Now().Sub(l.LastSequence) > time.Minute {
+		d.err("ledger", fmt.Sprintf("nothing was sequenced for %s", s.opt.Now().Sub(l.LastSequence).Round(time.Second)), "see the log; restart the server if it does not come back")
 	}
 	for _, j := range s.jobs {
 		last, failed, since := j.state()
@@ -139,7 +139,7 @@ func (s *server) findings(ctx context.Context) []api.Finding {
 			d.err("jobs", fmt.Sprintf("%s last succeeded %s ago", j.name, time.Since(last).Round(time.Second)), "see the log")
 		}
 	}
-	if until := s.ca.Expires(); time.Until(until) < 90*24*time.Hour {
+	if until := s.ca.Expires(); until.Sub(s.opt.Now()) < 90*24*time.Hour {
 		d.warn("authority", "an intermediate certificate ends on "+until.Format(time.DateOnly), "make a new one with the root in time")
 	}
 	n := s.devices.Counts()
@@ -155,7 +155,7 @@ func (s *server) findings(ctx context.Context) []api.Finding {
 		d.instruct("declarations", "none is published: no device can enrol", "`hawser declaration publish FILE`; examples/aria-thermostat.yaml is one to begin with")
 	} else {
 		for _, p := range all {
-			if p.SupportUntil.Before(time.Now()) {
+			if p.SupportUntil.Before(s.opt.Now()) {
 				d.err("declarations", fmt.Sprintf("%s: the promised security updates ended on %s", p.Product, p.SupportUntil.Format(time.DateOnly)), "prolong the support, or retire the product")
 			}
 		}

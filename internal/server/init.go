@@ -117,7 +117,7 @@ func initData(ctx context.Context, c *Config, env core.Environment, key ledger.K
 	if err != nil {
 		return err
 	}
-	l, err := ledger.Create(ctx, ledgerDeps(c, st, inst, key, nil), by)
+	l, err := ledger.Create(ctx, ledgerDeps(c, st, inst, key, time.Now, nil), by)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,9 @@ import (
 type Options struct {
 	Version string
 	Log     io.Writer
+	// Now is the time that everything goes by: keep-times, certificates,
+	// rates. nil: time.Now.
+	Now func() time.Time
 	// Ready, if not nil, is called once when all doors are open.
 	Ready func(Addresses)
 }
@@ -101,7 +104,10 @@ func newLog(c *Config, w io.Writer) *slog.Logger {
 // Run opens a home folder, serves until ctx is done, and returns when
 // everything has stopped. What was acknowledged is on disk, however it ends.
 func Run(ctx context.Context, c *Config, o Options) error {
-	s := &server{c: c, opt: o, log: newLog(c, o.Log), started: time.Now()}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &server{c: c, opt: o, log: newLog(c, o.Log), started: o.Now()}
 	err := s.open(ctx)
 	if err == nil {
 		err = s.serve(ctx)
@@ -127,22 +133,22 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	if s.decl, err = declaration.NewService(declaration.Deps{
-		Update: update[declaration.Tx](s.store), View: view[declaration.Tx](s.store), Now: time.Now, Environment: s.inst.Environment,
+		Update: update[declaration.Tx](s.store), View: view[declaration.Tx](s.store), Now: s.opt.Now, Environment: s.inst.Environment,
 	}); err != nil {
 		return err
 	}
 	if s.devices, err = identity.New(ctx, identity.Deps{
 		CA: s.ca, Update: update[identity.Tx](s.store), View: view[identity.Tx](s.store),
-		Policies: policies{s.decl}, Keys: s.ring, Notify: s.followed.notify, Now: time.Now,
+		Policies: policies{s.decl}, Keys: s.ring, Notify: s.followed.notify, Now: s.opt.Now,
 	}); err != nil {
 		return err
 	}
 	if s.journal, err = journal.Open(ctx, journal.Options{
-		Dir: filepath.Join(s.c.Data, "journal"), MaxBytes: s.c.JournalMaxBytes, Log: s.log, Now: time.Now,
+		Dir: filepath.Join(s.c.Data, "journal"), MaxBytes: s.c.JournalMaxBytes, Log: s.log, Now: s.opt.Now,
 	}); err != nil {
 		return err
 	}
-	if s.intake, err = telemetry.NewIntake(telemetry.IntakeDeps{Keys: s.ring, Journal: s.journal, Now: time.Now, Log: s.log}); err != nil {
+	if s.intake, err = telemetry.NewIntake(telemetry.IntakeDeps{Keys: s.ring, Journal: s.journal, Now: s.opt.Now, Log: s.log}); err != nil {
 		return err
 	}
 	if err := s.openTelemetry(ctx); err != nil {
@@ -154,7 +160,7 @@ func (s *server) open(ctx context.Context) (err error) {
 			MaxConnections: s.c.MaxConnections,
 		},
 		Environment: s.inst.Environment, Certificate: s.cert.GetCertificate, DeviceCAs: s.ca.ClientPool,
-		Identity: s.devices, Intake: s.intake, Now: time.Now, Log: s.log,
+		Identity: s.devices, Intake: s.intake, Trouble: func() error { return s.journal.State().Trouble }, Now: s.opt.Now, Log: s.log,
 	}); err != nil {
 		return err
 	}
@@ -181,17 +187,17 @@ func (s *server) openKeys(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.ring, err = seal.Open(ctx, seal.Options{Copies: s.c.Keyring, Roots: roots, Now: time.Now}); err != nil {
+	if s.ring, err = seal.Open(ctx, seal.Options{Copies: s.c.Keyring, Roots: roots, Now: s.opt.Now}); err != nil {
 		return err
 	}
 	key, err := ledger.LoadKey(s.c.LedgerKey)
 	if err != nil {
 		return err
 	}
-	if s.ledger, err = ledger.Open(ctx, ledgerDeps(s.c, s.store, s.inst, key, s.log)); err != nil {
+	if s.ledger, err = ledger.Open(ctx, ledgerDeps(s.c, s.store, s.inst, key, s.opt.Now, s.log)); err != nil {
 		return err
 	}
-	if s.ca, err = identity.OpenCA(identity.OpenOptions{Environment: s.inst.Environment, Dir: s.c.CA, Now: time.Now}); err != nil {
+	if s.ca, err = identity.OpenCA(identity.OpenOptions{Environment: s.inst.Environment, Dir: s.c.CA, Now: s.opt.Now}); err != nil {
 		return err
 	}
 	s.cert, err = identity.NewServerCertificate(s.ca, s.c.Names)

@@ -70,7 +70,7 @@ func (d data) ReleaseHold(ctx context.Context, by core.Actor, hold, reason strin
 	if _, err := d.s.telem.holds.Release(ctx, by, hold, reason); err != nil {
 		return api.Receipt{}, err
 	}
-	return api.Receipt{Kind: string(telemetry.RecordHoldReleased), Time: time.Now().UTC(), Facts: map[string]string{"hold": hold}}, nil
+	return api.Receipt{Kind: string(telemetry.RecordHoldReleased), Time: d.s.opt.Now().UTC(), Facts: map[string]string{"hold": hold}}, nil
 }
 
 func (d data) Holds(ctx context.Context) ([]api.Hold, error) {

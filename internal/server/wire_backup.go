@@ -21,7 +21,7 @@ const recordBackedUp core.RecordKind = "backup-written"
 func (r running) Backup(ctx context.Context, by core.Actor, to string) (api.Backup, error) {
 	s := r.s
 	m, err := s.store.Backup(ctx, store.BackupOptions{
-		To: to, Settle: s.settle, Keyring: s.ring.State, Now: time.Now,
+		To: to, Settle: s.settle, Keyring: s.ring.State, Now: s.opt.Now,
 		Journal: func() store.JournalState {
 			return store.JournalState{Incarnation: s.journal.Incarnation(), Sequence: s.journal.State().Last}
 		},
@@ -105,7 +105,7 @@ func NewOrigin(ctx context.Context, c *Config, lost string) (origin string, err 
 	if err := st.View(ctx, func(tx *store.Tx) error { inst, err = tx.Installation(ctx); return err }); err != nil {
 		return "", err
 	}
-	l, err := ledger.NewOrigin(ctx, ledgerDeps(c, st, inst, key, nil), core.Job("restore"), lost)
+	l, err := ledger.NewOrigin(ctx, ledgerDeps(c, st, inst, key, time.Now, nil), core.Job("restore"), lost)
 	if err != nil {
 		return "", err
 	}

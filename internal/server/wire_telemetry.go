@@ -30,7 +30,7 @@ type telemetryParts struct {
 
 func (s *server) openTelemetry(ctx context.Context) (err error) {
 	t := &s.telem
-	fo := store.EpochFilesOptions{Dir: filepath.Join(s.c.Data, "telemetry"), Now: time.Now}
+	fo := store.EpochFilesOptions{Dir: filepath.Join(s.c.Data, "telemetry"), Now: s.opt.Now}
 	if t.files, err = store.OpenEpochFiles(fo); err != nil {
 		return err
 	}
@@ -38,15 +38,15 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 		return err
 	}
 	up, see := update[telemetry.ProjectionTx](s.store), view[telemetry.ProjectionTx](s.store)
-	if t.counts, err = telemetry.NewCounts(telemetry.CountsDeps{Update: up, View: see, Now: time.Now}); err != nil {
+	if t.counts, err = telemetry.NewCounts(telemetry.CountsDeps{Update: up, View: see, Now: s.opt.Now}); err != nil {
 		return err
 	}
 	if t.projector, err = telemetry.NewProjector(telemetry.ProjectorDeps{
-		Journal: journalSource{s.journal}, Files: t.files, Late: t.late, Update: up, View: see, Now: time.Now, Log: s.log,
+		Journal: journalSource{s.journal}, Files: t.files, Late: t.late, Update: up, View: see, Now: s.opt.Now, Log: s.log,
 	}); err != nil {
 		return err
 	}
-	if t.roots, err = telemetry.NewRoots(telemetry.RootsDeps{Files: t.files, Update: up, View: see, Now: time.Now, Ledger: &ledgerRoots{l: s.ledger}}); err != nil {
+	if t.roots, err = telemetry.NewRoots(telemetry.RootsDeps{Files: t.files, Update: up, View: see, Now: s.opt.Now, Ledger: &ledgerRoots{l: s.ledger}}); err != nil {
 		return err
 	}
 	shelf, err := telemetry.NewShelf(t.files, t.late)
@@ -60,24 +60,24 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 	if t.holds, err = telemetry.NewHoldService(telemetry.HoldDeps{
 		Update: update[telemetry.HoldTx](s.store), View: view[telemetry.HoldTx](s.store),
 		Partitions: shelf, Files: kept, Keys: s.ring,
-		Owner: s.owner, Now: time.Now, Log: s.log,
+		Owner: s.owner, Now: s.opt.Now, Log: s.log,
 	}); err != nil {
 		return err
 	}
 	if t.read, err = telemetry.NewReadService(telemetry.ReadDeps{
 		Update: update[telemetry.ReadTx](s.store), Partitions: shelf, Keys: s.ring, Owner: s.owner,
-		Policies: s.decl.Versions, Settle: s.settle, Now: time.Now, Log: s.log,
+		Policies: s.decl.Versions, Settle: s.settle, Now: s.opt.Now, Log: s.log,
 	}); err != nil {
 		return err
 	}
 	if t.erase, err = telemetry.NewEraseService(telemetry.EraseDeps{
 		Update: update[telemetry.EraseTx](s.store), View: view[telemetry.EraseTx](s.store), Keys: s.ring, Holds: t.holds,
-		Owner: s.owner, Settle: s.settle, Erasers: s.erasers(), Now: time.Now, Log: s.log,
+		Owner: s.owner, Settle: s.settle, Erasers: s.erasers(), Now: s.opt.Now, Log: s.log,
 	}); err != nil {
 		return err
 	}
 	if t.expirer, err = telemetry.NewExpirer(telemetry.ExpirerDeps{
-		Files: t.files, Late: t.late, Keys: s.ring, Holds: t.holds, Update: up, View: see, Now: time.Now, Log: s.log,
+		Files: t.files, Late: t.late, Keys: s.ring, Holds: t.holds, Update: up, View: see, Now: s.opt.Now, Log: s.log,
 		Known: func(context.Context) ([]core.Epoch, error) { return s.ring.Epochs(), nil },
 	}); err != nil {
 		return err
