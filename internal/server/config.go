@@ -1,9 +1,11 @@
 package server
 
 import (
+	"bytes"
 	_ "embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -11,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/hawser-iot/hawser/internal/core"
 )
@@ -69,6 +71,10 @@ type Config struct {
 	// MaxConnections bounds the devices connected at once; 0 is what the
 	// operating system's limit of open files leaves. Default: 0. Example: 100000
 	MaxConnections int `yaml:"max_connections"`
+	// DeviceMessagesPerSecond is the pace at which one device is read from,
+	// whatever its declaration allows: a faster one waits, and loses nothing.
+	// Default: 1000. Example: 5000
+	DeviceMessagesPerSecond int `yaml:"device_messages_per_second"`
 	// Log is the form of the log on standard error: text or json. Default: text. Example: json
 	Log string `yaml:"log"`
 
@@ -79,10 +85,10 @@ type Config struct {
 type Duration time.Duration
 
 // UnmarshalYAML reads the text form.
-func (d *Duration) UnmarshalYAML(b []byte) error {
-	v, err := time.ParseDuration(strings.Trim(strings.TrimSpace(string(b)), `"'`))
+func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
+	v, err := time.ParseDuration(n.Value)
 	if err != nil {
-		return fmt.Errorf("%q is not a duration; write it as in 10s or 2h", strings.TrimSpace(string(b)))
+		return fmt.Errorf("line %d: %q is not a duration; write it as in 10s or 2h", n.Line, n.Value)
 	}
 	*d = Duration(v)
 	return nil
@@ -95,7 +101,7 @@ func defaults(home string) Config {
 		LedgerKey: "keys/ledger.key", Checkpoint: "keys/checkpoint",
 		Devices: ":8883", HTTPS: ":8443", Names: []string{"localhost", "127.0.0.1", "::1"},
 		Socket: "data/hawser.sock", JournalMaxBytes: 8 << 30,
-		HandshakeTimeout: Duration(10 * time.Second), Log: "text", home: home,
+		HandshakeTimeout: Duration(10 * time.Second), DeviceMessagesPerSecond: 1000, Log: "text", home: home,
 	}
 }
 
@@ -134,11 +140,10 @@ func readBounded(name string, limit int64) ([]byte, error) {
 // ParseConfig reads a configuration over the defaults for a home folder.
 func ParseConfig(home string, src []byte) (*Config, error) {
 	c := defaults(home)
-	if len(strings.TrimSpace(string(src))) > 0 {
-		if err := yaml.UnmarshalWithOptions(src, &c, yaml.Strict(), yaml.DisallowUnknownField()); err != nil {
-			return nil, core.E(core.Invalid, "config-syntax", "config.yaml: "+yaml.FormatError(err, false, true),
-				"`hawser config describe` lists every key with an example")
-		}
+	d := yaml.NewDecoder(bytes.NewReader(src))
+	d.KnownFields(true)
+	if err := d.Decode(&c); err != nil && !errors.Is(err, io.EOF) { // EOF: nothing in it
+		return nil, core.E(core.Invalid, "config-syntax", "config.yaml: "+err.Error(), "`hawser config describe` lists every key with an example")
 	}
 	c.home = home
 	for _, p := range []*string{&c.Data, &c.CA, &c.Roots, &c.LedgerKey, &c.Checkpoint, &c.Socket} {
@@ -206,6 +211,9 @@ func (c *Config) check() error {
 	}
 	if c.MaxConnections < 0 {
 		return bad("max_connections", "is negative", "0 takes what the operating system allows")
+	}
+	if c.DeviceMessagesPerSecond < 1 || c.DeviceMessagesPerSecond > 1_000_000 {
+		return bad("device_messages_per_second", fmt.Sprint(c.DeviceMessagesPerSecond), "choose between 1 and 1000000")
 	}
 	if c.Log != "text" && c.Log != "json" {
 		return bad("log", fmt.Sprintf("%q", c.Log), "choose text or json")

@@ -34,6 +34,7 @@ func TestConfigFaults(t *testing.T) {
 		{"tiny journal", "journal_max_bytes: 5\n", "16777216"},
 		{"bad duration", "handshake_timeout: soon\n", "duration"},
 		{"endless handshake", "handshake_timeout: 24h\n", "5m"},
+		{"no pace", "device_messages_per_second: 0\n", "between 1 and"},
 		{"log", "log: xml\n", "text or json"},
 		{"no names", "names: []\n", "dial"},
 		{"twice", "log: text\nlog: json\n", "log"},

@@ -132,7 +132,7 @@ func (s *server) findings(ctx context.Context) []api.Finding {
 		d.err("ledger", fmt.Sprintf("nothing was sequenced for %s", s.opt.Now().Sub(l.LastSequence).Round(time.Second)), "see the log; restart the server if it does not come back")
 	}
 	for _, j := range s.jobs {
-		last, failed, since := j.state()
+		last, since, failed := j.state()
 		if failed != nil {
 			d.err("jobs", fmt.Sprintf("%s fails since %s: %v", j.name, since.UTC().Format(time.RFC3339), failed), hintOf(failed))
 		} else if !last.IsZero() && time.Since(last) > 3*j.period+time.Minute {

@@ -65,9 +65,9 @@ func (j *job) note(err error, now time.Time) bool {
 	return fresh
 }
 
-// state is the job's last success and what is wrong with it now.
-func (j *job) state() (last time.Time, failed error, since time.Time) {
+// state is the job's last success, and since when it fails with what.
+func (j *job) state() (last, since time.Time, failed error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.last, j.failed, j.since
+	return j.last, j.since, j.failed
 }

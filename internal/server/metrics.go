@@ -88,7 +88,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge("ledger_signed_entries", "Entries under the last checkpoint.", float64(l.Signed))
 	gauge("keyring_generation", "Generation of the root that wraps the keyring.", float64(c.s.ring.Generation()))
 	for _, j := range c.s.jobs {
-		last, failed, _ := j.state()
+		last, _, failed := j.state()
 		if !last.IsZero() {
 			gauge("job_last_success_timestamp_seconds", "When the job last succeeded, Unix time.", float64(last.UnixMilli())/1000, "job", j.name)
 		}
