@@ -152,7 +152,7 @@ type Receipt struct {
 //	legal hold? → intent → no new sealing → copy aside what is held →
 //	keyring n+1 → old root destroyed → every eraser → receipt
 //
-// Once the intent is recorded it is finished, after a crash by Resume. A hold
+// Once the intent is recorded it is finished, after a crash by Resume and Finish. A hold
 // does not stop it; what the hold keeps aside stays until it is released, and
 // the receipt names it. It fails with core.Unknown for a device that does not
 // exist or belongs to nobody.
@@ -281,7 +281,7 @@ func (s *EraseService) shred(ctx context.Context, row *ErasureRow) error {
 			return &core.Error{
 				Kind: core.Unavail, Reason: "held-readings-not-filed", Err: err,
 				Message: "a legal hold must have the newest readings before they are erased, and they are not filed yet",
-				Hint:    "the erasure is noted and goes on at the next start, or when it is asked for again; see the projector in `hawser doctor`",
+				Hint:    "the erasure is noted and goes on by itself once they are; see the projector in `hawser doctor`",
 			}
 		}
 		if held, err = s.d.Holds.beforeErasure(ctx, row.Subject); err != nil {
@@ -309,10 +309,30 @@ func (s *EraseService) shred(ctx context.Context, row *ErasureRow) error {
 	return s.d.step("noted")
 }
 
-// Resume finishes every erasure that was begun. The server calls it at its
-// start, before anything is served, and from time to time, because an eraser
-// may have met trouble that passed.
+// Resume goes on with every erasure that was begun. The server calls it at its
+// start, before anything is served: from then on nothing is sealed for who is
+// being erased. An erasure that a hold has to be served for first waits for
+// Finish, because the readings on their way are not filed before the server
+// runs.
 func (s *EraseService) Resume(ctx context.Context) error {
+	return s.open(ctx, func(row *ErasureRow) (bool, error) {
+		if row.State != ErasureAsked {
+			return true, nil
+		}
+		s.d.Keys.Retire(row.Subject)
+		held, err := s.d.Holds.on(ctx, row.Subject)
+		return len(held) == 0, err
+	})
+}
+
+// Finish is the job that finishes every erasure that is open: one that waits
+// for a hold, or whose eraser met trouble that has passed. Run it every minute.
+func (s *EraseService) Finish(ctx context.Context) error {
+	return s.open(ctx, func(*ErasureRow) (bool, error) { return true, nil })
+}
+
+// open finishes those open erasures that are ready.
+func (s *EraseService) open(ctx context.Context, ready func(*ErasureRow) (bool, error)) error {
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
@@ -323,12 +343,16 @@ func (s *EraseService) Resume(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("resume erasures: %w", err)
+		return fmt.Errorf("finish erasures: %w", err)
 	}
 	var errs []error
 	for _, row := range rows {
-		if err := s.finish(context.WithoutCancel(ctx), &row); err != nil {
-			errs = append(errs, fmt.Errorf("resume erasure of %s: %w", row.Subject, err))
+		ok, err := ready(&row)
+		if err == nil && ok {
+			err = s.finish(context.WithoutCancel(ctx), &row)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("finish erasure of %s: %w", row.Subject, err))
 		}
 	}
 	return errors.Join(errs...)

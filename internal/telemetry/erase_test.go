@@ -178,7 +178,7 @@ func TestEraseKilledAtEachArrow(t *testing.T) {
 }
 
 // TestEraserInTrouble: an eraser that fails leaves the erasure open; the key
-// is gone all the same, and the next Resume finishes.
+// is gone all the same, and Finish finishes.
 func TestEraserInTrouble(t *testing.T) {
 	x, gone, _ := settled(t)
 	trouble := errors.New("database is full")
@@ -204,7 +204,7 @@ func TestEraserInTrouble(t *testing.T) {
 	if _, done, err := s.Receipt(t.Context(), gone); done || err != nil {
 		t.Errorf("receipt: %v, %v", done, err)
 	}
-	must(t, s.Resume(t.Context()))
+	must(t, s.Finish(t.Context()))
 	if r := x.records(t, telemetry.RecordErased); len(r) != 1 || fact(r[0], "erasers") != "key,elsewhere" {
 		t.Errorf("receipts %+v", r)
 	}

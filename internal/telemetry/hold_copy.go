@@ -43,22 +43,24 @@ func (s *HoldService) BeforeExpiry(ctx context.Context, e core.Epoch) error {
 	return nil
 }
 
-// beforeErasure copies aside what is left of a subject, and names the holds
-// that keep it.
-func (s *HoldService) beforeErasure(ctx context.Context, subject core.Subject) ([]string, error) {
-	var rows []HoldRow
-	err := s.d.View(ctx, func(tx HoldTx) (err error) {
+// on are the holds that guard a subject.
+func (s *HoldService) on(ctx context.Context, subject core.Subject) (rows []HoldRow, err error) {
+	err = s.d.View(ctx, func(tx HoldTx) (err error) {
 		rows, err = tx.HoldsOn(ctx, subject)
 		return err
 	})
+	return slices.DeleteFunc(rows, func(h HoldRow) bool { return h.State == HoldReleasing }), err
+}
+
+// beforeErasure copies aside what is left of a subject, and names the holds
+// that keep it.
+func (s *HoldService) beforeErasure(ctx context.Context, subject core.Subject) ([]string, error) {
+	rows, err := s.on(ctx, subject)
 	if err != nil {
 		return nil, err
 	}
 	var ids []string
 	for _, h := range rows {
-		if h.State == HoldReleasing {
-			continue
-		}
 		ids = append(ids, h.ID)
 		if !s.d.Keys.Has(subject) { // redone: the copy was made before the key went
 			continue

@@ -186,14 +186,27 @@ func TestErasureWaitsForHeldReadings(t *testing.T) {
 	if _, err := key.Seal(nil, []byte("x"), nil); !errors.Is(err, seal.ErrNoKey) {
 		t.Errorf("sealing goes on for somebody who is being erased: %v", err)
 	}
-	x.unsettle = nil
 	if _, err := x.erase.Erase(t.Context(), staff, "B2", why); err != nil { // another one is not in its way
 		t.Error(err)
 	}
 	if x.ring.Has(kept) {
 		t.Error("the other one was not erased")
 	}
+
+	// After a restart it waits for the projector, which does not run yet, and
+	// nothing is sealed meanwhile.
+	x.close()
+	x.open(t, nil)
+	before := x.settled
 	must(t, x.erase.Resume(t.Context()))
+	key, err = x.ring.Lease(gone, e)
+	must(t, err)
+	if _, err := key.Seal(nil, []byte("x"), nil); !errors.Is(err, seal.ErrNoKey) || x.settled != before {
+		t.Errorf("after a restart: %v; waited %d times", err, x.settled-before)
+	}
+	wantReason(t, "finish while behind", x.erase.Finish(t.Context()), core.Unavail, "held-readings-not-filed")
+	x.unsettle = nil
+	must(t, x.erase.Finish(t.Context()))
 	if x.ring.Has(gone) || len(x.held(t, h.ID)) != 9 {
 		t.Errorf("finished: has %v, held %d", x.ring.Has(gone), len(x.held(t, h.ID)))
 	}
