@@ -360,9 +360,24 @@ func (c *conn) finish() {
 	if code != 0 && c.version == mqtt.V5 {
 		c.send(mqtt.AppendDisconnect(nil, c.version, code))
 	}
-	c.flush(nil)
+	c.settle()
 	if c.tls.CloseWrite() == nil {
 		c.sock.shut(lingerTimeout)
+	}
+}
+
+// settle writes what is in line, or waits for whoever is writing it: the end
+// of TLS must not overtake the DISCONNECT.
+func (c *conn) settle() {
+	for range 50 {
+		c.flush(nil)
+		c.mu.Lock()
+		busy := c.flushing
+		c.mu.Unlock()
+		if !busy {
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -62,9 +62,9 @@ func (g *Gateway) arrive(tcp *net.TCPConn, from netip.Addr) {
 	if t == nil {
 		return
 	}
-	id, barred, err := g.identify(t)
+	id, why, err := g.identify(t)
 	c = &conn{
-		g: g, tls: t, sock: sock, from: from, id: id, device: id.Device, serial: id.Serial, barred: barred, detail: err,
+		g: g, tls: t, sock: sock, from: from, id: id, device: id.Device, serial: id.Serial, barred: why, detail: err,
 		done: make(chan struct{}), gone: make(chan struct{}),
 	}
 	c.space.L = &c.mu
@@ -373,11 +373,11 @@ func (c *conn) enter(b *burst) (*kept, bool) {
 		}
 		t.Stop()
 	}
-	id, barred, err := g.identify(c.tls)
-	if barred != "" {
-		c.detail = err
+	id, err := g.deps.Identity.Recheck(c.tls.ConnectionState().PeerCertificates[0])
+	if err != nil {
 		c.leaveEarly("")
-		c.answer(b, barred, mqtt.NotAuthorized)
+		c.detail = err
+		c.answer(b, barred(err), mqtt.NotAuthorized)
 		return nil, false
 	}
 	c.id = id

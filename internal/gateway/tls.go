@@ -82,16 +82,21 @@ func (g *Gateway) verify(cs tls.ConnectionState) error {
 func (g *Gateway) identify(t *tls.Conn) (id identity.Identified, why refusal, err error) {
 	state := t.ConnectionState()
 	id, err = g.deps.Identity.Identify(g.ctx, state.PeerCertificates[0])
-	switch {
-	case err == nil && state.Version < tls.VersionTLS13 && !g.declaresTLS12(id.Product):
+	if err == nil && state.Version < tls.VersionTLS13 && !g.declaresTLS12(id.Product) {
 		return id, refuseTLS12, nil
-	case err == nil:
-		return id, "", nil
-	case core.KindOf(err) == core.Internal, core.KindOf(err) == core.Unavail:
-		return id, refuseIdentity, err
-	default:
-		return id, refusal(core.ReasonOf(err)), err
 	}
+	return id, barred(err), err
+}
+
+// barred names why identity does not welcome a device.
+func barred(err error) refusal {
+	if err == nil {
+		return ""
+	}
+	if k := core.KindOf(err); k == core.Internal || k == core.Unavail {
+		return refuseIdentity
+	}
+	return refusal(core.ReasonOf(err))
 }
 
 // checkChain holds the certificate against the operational authorities
@@ -103,8 +108,12 @@ func (g *Gateway) checkChain(leaf *x509.Certificate) error {
 	if len(leaf.ExtKeyUsage) != 1 || leaf.ExtKeyUsage[0] != x509.ExtKeyUsageClientAuth || len(leaf.UnknownExtKeyUsage) != 0 || leaf.IsCA {
 		return &certificateError{why: refuseUsage}
 	}
+	roots := g.deps.DeviceCAs()
+	if roots == nil { // x509 would take the system's authorities instead
+		return &certificateError{why: refuseAuthority}
+	}
 	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots: g.deps.DeviceCAs(), Intermediates: g.noCerts, CurrentTime: g.now(),
+		Roots: roots, Intermediates: g.noCerts, CurrentTime: g.now(),
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err == nil {
