@@ -85,9 +85,20 @@ const (
 	writeTimeout     = 20 * time.Second
 )
 
-// Refusal is why the server refused something: by the reason code of an
-// acknowledgement, by a notice on the topic `refused`, or by both.
+// Via is how a refusal was told.
+type Via string
+
+// The two ways. Each message that the server refused is told once by its
+// acknowledgement. Notices are about fields that were dropped out of readings
+// that were taken, and sums over messages that were told already.
+const (
+	ByAck    Via = "ack"
+	ByNotice Via = "notice"
+)
+
+// Refusal is why the server refused something.
 type Refusal struct {
+	Via     Via
 	Reason  string // stable word: "bad-field", "unknown-stream"; "0x87" when only a code came
 	Text    string // what is wrong and what to do; may be empty
 	Stream  string // may be empty

@@ -130,12 +130,16 @@ func TestAcksAreFinal(t *testing.T) {
 			var mu sync.Mutex
 			var refused []Refusal
 			b.cfg.Refused = func(r Refusal) { mu.Lock(); defer mu.Unlock(); refused = append(refused, r) }
-			b.mqtt.judge = func(_ *mqtt.Packet, g got) verdict {
+			b.mqtt.judge = func(p *mqtt.Packet, g got) verdict {
 				switch g.Seq {
 				case 2:
-					return verdict{code: code, reason: "bad-field", notice: &wire.Refusal{Reason: "bad-field", Text: "A field is out of range.", Stream: "climate", Time: 1}}
+					return verdict{code: code, reason: "bad-field", notice: &wire.Refusal{Reason: "bad-field", Text: "A field is out of range.", Stream: "climate", PacketID: p.ID, Time: 1}}
 				case 3:
 					return verdict{code: code}
+				case 4:
+					return verdict{notice: &wire.Refusal{Reason: "undeclared-field", Stream: "climate", Dropped: true, PacketID: p.ID, Time: 1}}
+				case 5:
+					return verdict{notice: &wire.Refusal{Reason: "bad-field", Stream: "climate", Count: 7, Time: 1}}
 				}
 				return verdict{}
 			}
@@ -152,9 +156,10 @@ func TestAcksAreFinal(t *testing.T) {
 			}
 			boot := d.Status().Boot
 			want := []Refusal{
-				{Reason: "bad-field", Text: "A field is out of range.", Stream: "climate", Count: 1},
-				{Reason: "bad-field", Stream: "climate", Count: 1, Boot: boot, Seq: 2},
-				{Reason: fmt.Sprintf("0x%x", uint8(code)), Stream: "climate", Count: 1, Boot: boot, Seq: 3},
+				{Via: ByAck, Reason: "bad-field", Text: "A field is out of range.", Stream: "climate", Count: 1, Boot: boot, Seq: 2},
+				{Via: ByAck, Reason: fmt.Sprintf("0x%x", uint8(code)), Stream: "climate", Count: 1, Boot: boot, Seq: 3},
+				{Via: ByNotice, Reason: "undeclared-field", Stream: "climate", Dropped: true, Count: 1, Boot: boot, Seq: 4},
+				{Via: ByNotice, Reason: "bad-field", Stream: "climate", Count: 7},
 			}
 			mu.Lock()
 			defer mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -40,6 +40,7 @@ type flight struct {
 	boot   uint64
 	seq    uint64
 	raw    chan<- rawResult
+	told   *wire.Refusal // the notice that came before the answer
 }
 
 // ended is why a session is over.
@@ -52,18 +53,6 @@ var (
 	errEnded   = errors.New("told to end")
 	errRenewed = errors.New("a new certificate is there")
 )
-
-// packetIn is one packet from the server, copied out of the read buffer.
-type packetIn struct {
-	typ     mqtt.Type
-	id      uint16
-	qos     mqtt.QoS
-	code    mqtt.ReasonCode
-	codes   []mqtt.ReasonCode
-	topic   string
-	payload []byte
-	reason  string // the reason string, if there is one
-}
 
 // connect dials, verifies the server, presents id and says CONNECT. A nil
 // error means that the server has taken the identity.
@@ -336,11 +325,17 @@ func (s *session) acked(p packetIn) error {
 	if err := s.d.queue.ack(f.at); err != nil {
 		return fault(StateUnusable, err, "check the disk of the device", "the queue cannot be written")
 	}
+	r := Refusal{Via: ByAck, Reason: p.reason, Stream: f.stream, Boot: f.boot, Seq: f.seq}
+	if f.told != nil {
+		r.Reason, r.Text = f.told.Reason, f.told.Text
+	}
 	if !p.code.Failed() {
 		s.d.count(func(st *Status) { st.Acked++ })
+		if f.told != nil {
+			s.d.refused(r)
+		}
 		return nil
 	}
-	r := Refusal{Reason: p.reason, Stream: f.stream, Boot: f.boot, Seq: f.seq}
 	if r.Reason == "" {
 		r.Reason = "0x" + strconv.FormatUint(uint64(p.code), 16)
 	}
@@ -355,17 +350,33 @@ func (s *session) delivered(p packetIn) error {
 		return fault(ServerConfused, nil, "", "server %s sends at QoS 2, which was not asked for", s.d.cfg.Server)
 	}
 	if p.topic == wire.RefusedTopic {
-		if n, err := wire.ParseRefusal(p.payload); err != nil {
-			s.d.cfg.Log.Warn("notice cannot be read", "err", err)
-		} else {
-			s.d.refused(Refusal{Reason: n.Reason, Text: n.Text, Stream: n.Stream, Dropped: n.Dropped, Count: int(n.Count)})
-		}
+		s.noticed(p.payload)
 	}
 	if p.qos == mqtt.AtLeastOnce {
 		s.out = mqtt.AppendPuback(s.out[:0], mqtt.V5, p.id, mqtt.Success)
 		return s.flush()
 	}
 	return nil
+}
+
+// noticed takes a notice on the topic refused. One on a message that waits for
+// its answer is told together with the answer, so that a refusal is told once.
+func (s *session) noticed(payload []byte) {
+	n, err := wire.ParseRefusal(payload)
+	if err != nil {
+		s.d.cfg.Log.Warn("notice cannot be read", slog.Any("err", err))
+		return
+	}
+	r := Refusal{Via: ByNotice, Reason: n.Reason, Text: n.Text, Stream: n.Stream, Dropped: n.Dropped, Count: int(n.Count)}
+	if f, ok := s.inflight[n.PacketID]; ok && f.raw == nil {
+		if !n.Dropped {
+			f.told = &n
+			s.inflight[n.PacketID] = f
+			return
+		}
+		r.Boot, r.Seq = f.boot, f.seq
+	}
+	s.d.refused(r)
 }
 
 // keepAlive keeps the connection known to be good: a PINGREQ when nothing was
@@ -419,65 +430,4 @@ func (s *session) flush() error {
 	s.sent = time.Now()
 	_, err := s.conn.Write(s.out)
 	return err
-}
-
-// receive reads packets until the connection ends.
-func (s *session) receive(in chan<- packetIn, stop <-chan struct{}) error {
-	if err := s.conn.SetReadDeadline(time.Time{}); err != nil {
-		return err
-	}
-	var p mqtt.Packet
-	for {
-		if err := s.in.read(&p); err != nil {
-			return err
-		}
-		reason, _ := p.Props.Data(mqtt.PropReasonString)
-		m := packetIn{
-			typ: p.Type, id: p.ID, qos: p.QoS, code: p.Code, codes: append([]mqtt.ReasonCode(nil), p.Codes...),
-			topic: string(p.Topic), payload: append([]byte(nil), p.Payload...), reason: plain(reason),
-		}
-		select {
-		case in <- m:
-		case <-stop:
-			return nil
-		}
-	}
-}
-
-// reader cuts a connection into packets.
-type reader struct {
-	conn   net.Conn
-	buf    []byte
-	n      int // bytes in buf
-	used   int // bytes of the packet that was given last
-	limits mqtt.Limits
-}
-
-func newReader(conn net.Conn) *reader {
-	return &reader{conn: conn, buf: make([]byte, 1<<10), limits: mqtt.Limits{MaxPacket: wire.MaxPacket, From: mqtt.Server}}
-}
-
-// read decodes the next packet into p, whose slices are good until the next
-// read.
-func (r *reader) read(p *mqtt.Packet) error {
-	r.n = copy(r.buf, r.buf[r.used:r.n])
-	r.used = 0
-	for {
-		n, err := mqtt.Frame(r.buf[:r.n], wire.MaxPacket)
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			r.used = n
-			return mqtt.Decode(p, mqtt.V5, r.buf[:n], &r.limits)
-		}
-		if r.n == len(r.buf) {
-			r.buf = append(r.buf, make([]byte, len(r.buf))...)
-		}
-		m, err := r.conn.Read(r.buf[r.n:])
-		r.n += m
-		if m == 0 && err != nil {
-			return err
-		}
-	}
 }

@@ -210,7 +210,7 @@ func (o *options) load(file string) error {
 	if err != nil {
 		return fmt.Errorf("read configuration: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close() // only read
 	dec := json.NewDecoder(io.LimitReader(f, maxConfigBytes))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(o); err != nil {
