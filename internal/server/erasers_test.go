@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
 )
@@ -21,7 +22,7 @@ func TestEveryColumnHasItsEraser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{c: c, log: newLog(c, nil)}
+	s := &server{c: c, opt: Options{Now: time.Now}, log: newLog(c, nil)}
 	if err := s.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
