@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/journal"
 	"github.com/hawser-iot/hawser/internal/kms"
@@ -463,22 +465,39 @@ func TestNewIntakeNeedsItsParts(t *testing.T) {
 }
 
 // BenchmarkMessage is judging, sealing and handing over, with the journal
-// committing behind it.
+// committing behind it, from one session with 1,000 messages in flight.
 func BenchmarkMessage(b *testing.B) {
-	d := newDoor(b)
-	src := d.source()
-	payload := fmt.Appendf(nil, `{"t":%d,"boot":3,"seq":91,"room_temperature":21.44,"set_point":20.5,"humidity":48.3,"heating_on":true}`, d.now.Load())
-	window := make(chan struct{}, 1000)
-	c := freeing{window}
-	b.ReportAllocs()
-	for b.Loop() {
-		window <- struct{}{}
-		if v := d.in.Message(src, []byte("climate"), payload, c, 0); v.Action != Pending {
-			b.Fatal(v)
-		}
+	for name, payload := range map[string]string{
+		"1-group":             `{"t":1795341599000,"boot":3,"seq":91,"room_temperature":21.44,"set_point":20.5,"humidity":48.3,"heating_on":true}`,
+		"3-groups-12-members": benchPayload,
+	} {
+		b.Run(name, func(b *testing.B) {
+			d := newDoor(b)
+			src := d.source()
+			c := freeing{make(chan struct{}, 1000)}
+			cpu, start := cpuTime(b), time.Now()
+			b.ReportAllocs()
+			for b.Loop() {
+				c.window <- struct{}{}
+				if v := d.in.Message(src, []byte("climate"), []byte(payload), c, 0); v.Action != Pending {
+					b.Fatal(v)
+				}
+			}
+			b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "messages/s")
+			b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/1e3/float64(b.N), "cpu-µs/message")
+		})
 	}
 }
 
 type freeing struct{ window chan struct{} }
 
 func (f freeing) Done(uint64, error) { <-f.window }
+
+// cpuTime is the processor time that this process has used.
+func cpuTime(tb testing.TB) time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

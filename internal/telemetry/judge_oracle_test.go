@@ -377,6 +377,7 @@ func newOracle(p *declaration.Policy, stream int) (*oracle, []declaration.Field)
 // CC 1.2, 4.3: of a million payloads mutated from valid ones, no undeclared
 // field is stored, and every stored one is what was sent and what was declared.
 func TestMillionMutatedPayloads(t *testing.T) {
+	t.Parallel() // beside those that wait for a disk
 	total := 1_000_000
 	if testing.Short() || raceEnabled {
 		total = 20_000

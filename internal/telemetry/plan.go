@@ -79,7 +79,9 @@ type fieldPlan struct {
 	quotedVal [][]byte // the same, as they are written
 }
 
-// The names that every stream has besides its fields (design, section 6).
+// The names that every stream has besides its fields (design, section 6). A
+// bad value of one counts as a bad field: with `on_bad: field` the message is
+// filed by its time of receipt, or without a number.
 const (
 	nameT    = "t"    // integer Unix milliseconds, or RFC 3339 text
 	nameBoot = "boot" // whole number, below 2^63
