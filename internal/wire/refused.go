@@ -38,12 +38,12 @@ type Refusal struct {
 // AppendRefusal writes r as JSON. Reason and Stream are names without need of
 // escapes; Text is escaped.
 func AppendRefusal(dst []byte, r *Refusal) []byte {
-	dst = appendString(append(dst, `{"reason":`...), r.Reason)
+	dst = AppendString(append(dst, `{"reason":`...), r.Reason)
 	if r.Text != "" {
-		dst = appendString(append(dst, `,"text":`...), r.Text)
+		dst = AppendString(append(dst, `,"text":`...), r.Text)
 	}
 	if r.Stream != "" {
-		dst = appendString(append(dst, `,"stream":`...), r.Stream)
+		dst = AppendString(append(dst, `,"stream":`...), r.Stream)
 	}
 	if r.Dropped {
 		dst = append(dst, `,"dropped":true`...)
@@ -74,8 +74,8 @@ func ParseRefusal(b []byte) (Refusal, error) {
 	return r, nil
 }
 
-// appendString writes s as a JSON string (RFC 8259 §7).
-func appendString(dst []byte, s string) []byte {
+// AppendString writes s, which must be UTF-8, as a JSON string (RFC 8259 §7).
+func AppendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
 	for i := range len(s) {
