@@ -114,7 +114,7 @@ func readData(ctx context.Context, e *env) error {
 		case !e.json:
 			note := ""
 			if l.WrongClock {
-				note = "  (the unit's clock was wrong: time of receipt)"
+				note = "  (time of receipt: the unit sent no possible time)"
 			}
 			fmt.Fprintf(e.io.out, "%s  %-12s %s%s\n", l.Time.Format("2006-01-02 15:04:05.000"), l.Stream, l.Values, note)
 		}

@@ -86,10 +86,10 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (io.ReadCl
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-			return nil, &core.Error{Kind: core.Unavail, Reason: "no-server", Message: "no server is running for this home folder", Hint: "start it with `hawser serve`, or name another folder with --home", Err: err}
+			return nil, core.E(core.Unavail, "no-server", "no server is running for this home folder", "start it with `hawser serve`, or name another folder with --home")
 		}
 		if errors.Is(err, fs.ErrPermission) {
-			return nil, &core.Error{Kind: core.Denied, Reason: "socket-permission", Message: "this user may not reach the server's local socket", Hint: "run the command as the user that runs the server", Err: err}
+			return nil, core.E(core.Denied, "socket-permission", "this user may not reach the server's local socket", "run the command as the user that runs the server")
 		}
 		return nil, fmt.Errorf("ask the server: %w", err)
 	}

@@ -17,7 +17,7 @@ func (d *demo) startAgent(a *device) error {
 	args := []string{
 		"--serial", a.serial, "--server", fmt.Sprintf("127.0.0.1:%d", d.ports.devices),
 		"--enrol-server", fmt.Sprintf("127.0.0.1:%d", d.ports.https),
-		"--roots", filepath.Join(d.home, "keys/ca/root.pem"), "--state", filepath.Join(a.dir, "state"),
+		"--roots", d.roots, "--state", filepath.Join(a.dir, "state"),
 		"--code-file", filepath.Join(a.dir, "code"), "--every", "400ms",
 		"--simulate", "climate room_temperature=19.5..22.5/0.1 heating_on=bool room_label=" + d.canary,
 	}
@@ -29,19 +29,12 @@ func (d *demo) startAgent(a *device) error {
 	return err
 }
 
-// stay starts the first server and the devices again and keeps them running
-// until the person ends it.
+// stay starts the restored server and the devices again and keeps them running
+// until the person ends it. The first installation is history: the ledger went
+// on in the restored one, and a server refuses to sign for both.
 func (d *demo) stay(ctx context.Context) error {
-	if err := os.RemoveAll(d.restored); err != nil {
-		return fmt.Errorf("remove the restored copy: %w", err)
-	}
+	d.home = d.restored
 	var err error
-	if d.ports, err = freePorts(); err != nil {
-		return err
-	}
-	if err := writeConfig(d.home, d.ports, ""); err != nil {
-		return err
-	}
 	if d.server, err = d.startServer(ctx, d.home); err != nil {
 		return err
 	}
@@ -78,7 +71,7 @@ func (d *demo) enrolGuest(ctx context.Context, a *device, code string) error {
 	}
 	p, err := start(filepath.Join(a.dir, "log"), d.opt.Agent, []string{
 		"--serial", a.serial, "--server", fmt.Sprintf("127.0.0.1:%d", d.ports.devices),
-		"--enrol-server", fmt.Sprintf("127.0.0.1:%d", d.ports.https), "--roots", filepath.Join(d.home, "keys/ca/root.pem"),
+		"--enrol-server", fmt.Sprintf("127.0.0.1:%d", d.ports.https), "--roots", d.roots,
 		"--state", filepath.Join(a.dir, "state"), "--code-file", filepath.Join(a.dir, "code"),
 		"--simulate", "thermostat", "--count", "1", "--every", "100ms",
 	}, nil)

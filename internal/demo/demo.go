@@ -32,13 +32,14 @@ type Options struct {
 	Out    io.Writer // what the person reads; progress with JSON is silent
 }
 
-// Demo is one run.
+// demo is one run.
 type demo struct {
 	opt      Options
 	say      *teller
 	dir      string // everything of this run
 	home     string // the installation
 	restored string // the installation restored from the backup
+	roots    string // the pinned root that every device carries
 	ports    ports
 	canary   string
 	server   *process
@@ -52,7 +53,7 @@ func Run(ctx context.Context, o Options) (*Figures, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make folder for the demo: %w", err)
 	}
-	d := &demo{opt: o, dir: dir, home: filepath.Join(dir, "home"), restored: filepath.Join(dir, "restored"), say: newTeller(o)}
+	d := &demo{opt: o, dir: dir, home: filepath.Join(dir, "home"), restored: filepath.Join(dir, "restored"), roots: filepath.Join(dir, "home/keys/ca/root.pem"), say: newTeller(o)}
 	f, err := d.run(ctx)
 	d.stop()
 	if rmErr := os.RemoveAll(dir); rmErr != nil {

@@ -143,7 +143,8 @@ func (t *teller) staying(d *demo, guest *device) {
 	fmt.Fprintf(t.w, `
 %s
 
-It keeps running until you press Ctrl-C; then its folder is removed.
+The restored server runs, with its devices; aria-1 was erased, so its readings are
+acknowledged, dropped and counted. It keeps running until you press Ctrl-C; then its folder is removed.
 
 Join with any MQTT client. %s is enrolled; this sends one reading as it:
 
@@ -160,5 +161,5 @@ Then look at what became of it:
     %[7]s ledger show --home %[8]s
     %[7]s doctor --home %[8]s
 `, t.bold(fmt.Sprintf("All of it held, in %.0f seconds.", time.Since(t.began).Seconds())), guest.serial, d.ports.devices,
-		filepath.Join(d.home, "keys/ca/root.pem"), filepath.Join(guest.dir, "cert.pem"), filepath.Join(guest.dir, "key.pem"), d.opt.Hawser, d.home)
+		d.roots, filepath.Join(guest.dir, "cert.pem"), filepath.Join(guest.dir, "key.pem"), d.opt.Hawser, d.home)
 }
