@@ -101,6 +101,12 @@ func start(t testing.TB, home string) *live { t.Helper(); return startIn(t, home
 // startIn is start for a home folder whose keys lie in another one.
 func startIn(t testing.TB, home, keysHome string) *live {
 	t.Helper()
+	return startAt(t, home, keysHome, nil)
+}
+
+// startAt is startIn with a clock; nil: the system's.
+func startAt(t testing.TB, home, keysHome string, now func() time.Time) *live {
+	t.Helper()
 	c, err := LoadConfig(home)
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +115,7 @@ func startIn(t testing.TB, home, keysHome string) *live {
 	l := &live{home: home, client: api.NewClient(c.Socket), log: &lockedBuffer{}}
 	ready, ended := make(chan Addresses, 1), make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, c, Options{Version: "test", Log: l.log, Ready: func(a Addresses) { ready <- a }})
+		ended <- Run(ctx, c, Options{Version: "test", Log: l.log, Now: now, Ready: func(a Addresses) { ready <- a }})
 	}()
 	select {
 	case l.addr = <-ready:
