@@ -63,6 +63,21 @@ func (b *bucket) makeUp(r rate, now int64) {
 	b.at = now
 }
 
+// convert keeps the number of messages that the bucket holds when its rate
+// becomes another.
+func (b bucket) convert(from, to rate) bucket {
+	if from.every <= 0 {
+		b.content = to.capacity()
+		return b
+	}
+	limit := to.capacity()
+	if b.content > from.capacity() {
+		limit += int64(maxOffline) // made up for time away
+	}
+	b.content = int64(min(float64(b.content)/float64(from.every)*float64(to.every), float64(limit)))
+	return b
+}
+
 // pacer spreads what arrives: whoever is ahead of its rate is told how long to
 // stop reading. Nothing is ever dropped by it. It is safe for concurrent use.
 type pacer struct{ due atomic.Int64 }

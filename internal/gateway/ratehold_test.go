@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/declaration"
 	"github.com/hawser-iot/hawser/internal/mqtt"
 	"github.com/hawser-iot/hawser/internal/telemetry"
 )
@@ -173,5 +174,74 @@ func TestForeignTopicsAgainAndAgain(t *testing.T) {
 	victim.acked(1)
 	if got, _ := d.stored(); len(got) != 1 {
 		t.Errorf("%d stored, want the victim's own one; sent %d", len(got), sent)
+	}
+}
+
+// The pace of a device is back-pressure: the gateway reads later, and drops
+// nothing.
+func TestPaceDropsNothing(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t, func(d *door) { d.wrap = func(deps *Deps) { deps.Config.DeviceMessagesPerSecond = 100 } })
+	c := d.connect(d.enrol("A1"), mqtt.V5, "x")
+	start := time.Now()
+	const messages = 250
+	go func() {
+		for i := range uint16(messages) {
+			b, err := mqtt.Append(nil, mqtt.V5, &mqtt.Packet{Type: mqtt.PUBLISH, QoS: 1, ID: i + 1, Topic: []byte("telemetry/light"), Payload: []byte(level(1))})
+			if err == nil {
+				_, err = c.c.Write(b)
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for i := range uint16(messages) {
+		if got := c.acked(i + 1); got != 0 {
+			t.Fatalf("message %d: %#x", i+1, got)
+		}
+	}
+	if took := time.Since(start); took < 1200*time.Millisecond {
+		t.Errorf("%d messages took %v at a pace of 100 a second and a burst of as many", messages, took)
+	}
+	if s := d.g.Stats(); s.Refused != 0 || s.Pauses == 0 || s.PausedSeconds < 1 {
+		t.Errorf("%d refused, %d pauses of %.1f s", s.Refused, s.Pauses, s.PausedSeconds)
+	}
+}
+
+// A new declaration holds for live sessions from their next message on, and
+// what a device has spent of the old rate stays spent.
+func TestNewDeclarationReachesLiveSessions(t *testing.T) {
+	d := newDoor(t)
+	c := d.connect(d.enrol("A1"), mqtt.V5, "x")
+	n := uint16(0)
+	send := func(stream, payload string) mqtt.ReasonCode {
+		n++
+		c.publish(n, "telemetry/"+stream, payload)
+		return c.acked(n)
+	}
+	for _, want := range []mqtt.ReasonCode{0, 0, mqtt.QuotaExceeded} {
+		if got := send("slow", `{"tick":1}`); got != want {
+			t.Fatalf("before: %#x, want %#x", got, want)
+		}
+	}
+	next := *d.policy
+	next.Version++
+	next.Streams = append([]declaration.Stream(nil), d.policy.Streams...)
+	for i := range next.Streams {
+		if next.Streams[i].Name == "light" {
+			next.Streams[i].Every, next.Streams[i].Burst = time.Hour, 1
+		}
+	}
+	d.g.SetPolicy(&next)
+	if got := send("slow", `{"tick":1}`); got != mqtt.QuotaExceeded {
+		t.Errorf("a new declaration filled the bucket of an old stream: %#x", got)
+	}
+	if got := send("light", level(1)); got != 0 {
+		t.Errorf("the first message of the slower stream: %#x", got)
+	}
+	if got := send("light", level(1)); got != mqtt.QuotaExceeded {
+		t.Errorf("the second one: %#x", got)
 	}
 }

@@ -274,7 +274,7 @@ func (d *device) fit(r *rates, now int64) {
 	}
 	for name, i := range r.index {
 		if j, ok := old.index[name]; ok {
-			d.buckets[i] = oldBuckets[j]
+			d.buckets[i] = oldBuckets[j].convert(old.by[j], r.by[i])
 		}
 	}
 }
