@@ -63,18 +63,16 @@ func (b *bucket) makeUp(r rate, now int64) {
 	b.at = now
 }
 
-// convert keeps the number of messages that the bucket holds when its rate
-// becomes another.
+// convert keeps what the bucket is worth when its rate becomes another: the
+// messages of its burst, and the time that it makes up for.
 func (b bucket) convert(from, to rate) bucket {
 	if from.every <= 0 {
 		b.content = to.capacity()
 		return b
 	}
-	limit := to.capacity()
-	if b.content > from.capacity() {
-		limit += int64(maxOffline) // made up for time away
-	}
-	b.content = int64(min(float64(b.content)/float64(from.every)*float64(to.every), float64(limit)))
+	burst := min(b.content, from.capacity())
+	away := b.content - burst
+	b.content = int64(min(float64(burst)/float64(from.every)*float64(to.every), float64(to.capacity()))) + away
 	return b
 }
 

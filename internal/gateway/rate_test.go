@@ -146,3 +146,20 @@ func TestConnectsOfOneDeviceAreBounded(t *testing.T) {
 		t.Errorf("after two seconds: %q", got)
 	}
 }
+
+func TestBucketConvertsToAnotherRate(t *testing.T) {
+	from, to := rate{every: int64(time.Second), burst: 10}, rate{every: int64(time.Hour), burst: 4}
+	for _, c := range []struct{ content, want int64 }{
+		{0, 0},
+		{3 * from.every, 3 * to.every},
+		{10 * from.every, 4 * to.every},
+		{10*from.every + int64(2*time.Hour), 4*to.every + int64(2*time.Hour)},
+	} {
+		if got := (bucket{content: c.content}).convert(from, to).content; got != c.want {
+			t.Errorf("%d becomes %d, want %d", c.content, got, c.want)
+		}
+	}
+	if got := (bucket{}).convert(rate{}, to).content; got != to.capacity() {
+		t.Errorf("a stream that had no rate begins with %d, want %d", got, to.capacity())
+	}
+}
