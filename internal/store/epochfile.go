@@ -132,6 +132,7 @@ func (s *EpochFiles) enter(e core.Epoch, missing onMissing) (*epochEntry, <-chan
 	}
 	if b, ok := s.broken[k]; ok {
 		s.mu.Unlock()
+		b.Epoch = e
 		return nil, nil, &b
 	}
 	ent := s.files[k]

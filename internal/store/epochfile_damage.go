@@ -16,6 +16,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/declaration"
 	"github.com/hawser-iot/hawser/internal/telemetry"
 )
 
@@ -196,8 +197,8 @@ func (s *EpochFiles) Broken() []telemetry.BrokenError {
 	return out
 }
 
-// walk calls fn for every file that belongs to an epoch. The epochs have no
-// length: names do not hold it.
+// walk calls fn for every file that belongs to an epoch. Names do not hold the
+// epoch's length: it is what a declaration would make it today.
 func (s *EpochFiles) walk(fn func(e core.Epoch, name string, all []string) error) error {
 	classes, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -223,6 +224,7 @@ func (s *EpochFiles) walk(fn func(e core.Epoch, name string, all []string) error
 				continue
 			}
 			e := core.Epoch{Keep: time.Duration(keep) * time.Second, Start: start.Unix()}
+			e.Length = declaration.EpochLength(e.Keep)
 			if err := fn(e, name, all); err != nil {
 				return err
 			}
@@ -231,8 +233,7 @@ func (s *EpochFiles) walk(fn func(e core.Epoch, name string, all []string) error
 	return nil
 }
 
-// List names every epoch that has a file, damaged or not. The length of one
-// whose file cannot be opened is 0.
+// List names every epoch that has a file, damaged or not.
 func (s *EpochFiles) List(ctx context.Context) ([]core.Epoch, error) {
 	var out []core.Epoch
 	err := s.walk(func(e core.Epoch, name string, all []string) error {
@@ -249,6 +250,7 @@ func (s *EpochFiles) List(ctx context.Context) ([]core.Epoch, error) {
 		return nil, err
 	}
 	for i, e := range out {
+		e.Length = 0 // unknown: the file says it
 		err := s.with(ctx, e, leaveIt, func(f *epochFile) error {
 			out[i].Length = f.epoch.Length
 			return nil

@@ -315,11 +315,25 @@ func (p *Projector) begin(ctx context.Context) error {
 	}
 	p.repeats.begin(live)
 	p.mark, p.pos = mark, mark.Seq
+	if err := p.waiting(ctx); err != nil {
+		return err
+	}
 	p.rd = p.d.Journal.Reader(mark.Seq)
 	p.mu.Lock()
-	p.state.Mark = mark
-	p.mu.Unlock()
-	return p.waiting(ctx)
+	defer p.mu.Unlock()
+	p.moved(mark)
+	return nil
+}
+
+// moved notes how far everything is filed and tells who waits for it. p.mu is
+// held.
+func (p *Projector) moved(m Mark) {
+	p.state.Mark = m
+	p.hurry = false
+	if p.changed != nil {
+		close(p.changed)
+		p.changed = nil
+	}
 }
 
 // putBack makes epochs live again whose damaged file somebody has repaired

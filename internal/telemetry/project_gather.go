@@ -74,12 +74,12 @@ func (g *group) full(l *ProjectorLimits) bool {
 // returns after a second with an empty group. After an error g may be called
 // again and goes on.
 func (p *Projector) gather(ctx context.Context, g *group) error {
-	deadline := time.Now().Add(idleEvery)
+	deadline := time.Now().Add(min(idleEvery, 20*p.l.Linger))
 	for !g.full(&p.l) {
 		if p.pos >= p.d.Journal.Last() && !time.Now().Before(deadline) {
 			return nil
 		}
-		b, err := p.next(ctx, deadline)
+		b, err := p.next(ctx, deadline, haste(g.last != 0))
 		if errors.Is(err, errNothingYet) {
 			return nil
 		}
@@ -108,9 +108,12 @@ var errNothingYet = errors.New("nothing yet")
 // readGrace is how long a batch that is there may take to arrive.
 const readGrace = 5 * time.Second
 
+// haste says whether there is something that somebody may wait for.
+type haste bool
+
 // next reads one batch, or gives errNothingYet at the deadline. A read of what
 // is there already is not broken off lightly: a reader does not like that.
-func (p *Projector) next(ctx context.Context, deadline time.Time) (JournalBatch, error) {
+func (p *Projector) next(ctx context.Context, deadline time.Time, some haste) (JournalBatch, error) {
 	there := p.pos < p.d.Journal.Last()
 	if grace := time.Now().Add(readGrace); there && deadline.Before(grace) {
 		deadline = grace
@@ -118,7 +121,7 @@ func (p *Projector) next(ctx context.Context, deadline time.Time) (JournalBatch,
 	wait, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	if !there {
-		if p.hurried(cancel) {
+		if p.hurried(cancel) && bool(some) {
 			return JournalBatch{}, errNothingYet
 		}
 		defer p.hurried(nil)

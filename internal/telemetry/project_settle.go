@@ -40,14 +40,23 @@ func (p *Projector) settle(ctx context.Context, g *group) error {
 		}
 	}
 	for _, s := range slots {
+		n := len(parked)
 		for i := range s.rows {
 			if s.fate[i] == FateParked {
 				parked = append(parked, s.rows[i])
 			}
 		}
+		if len(parked) > n {
+			f.seen = append(f.seen, s.epoch)
+		}
 	}
 	if err := p.d.Late.Park(ctx, parked); err != nil {
 		return err
+	}
+	if len(parked) > 0 {
+		if err := p.waiting(ctx); err != nil {
+			return err
+		}
 	}
 	if err := p.d.Files.Sync(ctx, f.epochs()); err != nil {
 		return err
@@ -76,10 +85,7 @@ func (p *Projector) settle(ctx context.Context, g *group) error {
 	if err != nil {
 		return err
 	}
-	p.settled(mark, f.rows, g.loss)
-	if len(parked) > 0 {
-		return p.waiting(ctx)
-	}
+	p.settled(mark, f.rows, g.loss) // from here on nothing may fail: it is counted
 	return nil
 }
 
@@ -91,14 +97,9 @@ func (p *Projector) settled(mark Mark, rows uint64, loss Loss) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.state.Mark = mark
+	p.moved(mark)
 	p.state.Rows += rows
 	p.state.Commits++
-	p.hurry = false
-	if p.changed != nil {
-		close(p.changed)
-		p.changed = nil
-	}
 	p.state.Lost.add(loss)
 }
 
@@ -216,7 +217,7 @@ func (s *slot) count(t *tally) {
 // filed gathers what one commit did to partitions.
 type filed struct {
 	heads   map[core.Epoch]Head
-	seen    []core.Epoch // of which rows came that were not filed: expiry has to know them
+	seen    []core.Epoch // of which rows came that are not filed: expiry has to know them
 	damaged []*BrokenError
 	rows    uint64
 }
