@@ -22,6 +22,7 @@ type telemetryParts struct {
 	projector *telemetry.Projector
 	counts    *telemetry.Counts
 	roots     *telemetry.Roots
+	sealed    *ledgerRoots
 	expirer   *telemetry.Expirer
 	read      *telemetry.ReadService
 	holds     *telemetry.HoldService
@@ -46,7 +47,8 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	if t.roots, err = telemetry.NewRoots(telemetry.RootsDeps{Files: t.files, Update: up, View: see, Now: s.opt.Now, Ledger: &ledgerRoots{l: s.ledger}}); err != nil {
+	t.sealed = &ledgerRoots{l: s.ledger}
+	if t.roots, err = telemetry.NewRoots(telemetry.RootsDeps{Files: t.files, Update: up, View: see, Now: s.opt.Now, Ledger: t.sealed}); err != nil {
 		return err
 	}
 	shelf, err := telemetry.NewShelf(t.files, t.late)
