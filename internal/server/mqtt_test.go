@@ -53,10 +53,18 @@ func (m *mqttClient) publish(t testing.TB, topic, payload string) {
 	}
 }
 
-// try publishes at QoS 1 and gives the reason code.
+// try publishes at QoS 1 and gives the reason code. It fails when the server
+// ends the connection meanwhile.
 func (m *mqttClient) try(topic, payload string) (byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	go func() {
+		select {
+		case <-m.gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	r, err := m.c.Publish(ctx, &paho.Publish{Topic: topic, QoS: 1, Payload: []byte(payload)})
 	if r != nil {
 		return r.ReasonCode, err
