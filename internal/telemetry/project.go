@@ -106,6 +106,7 @@ type Projector struct {
 	mark      Mark
 	rd        JournalReader
 	pos       uint64 // last batch read
+	last      uint64 // newest batch of the journal when it was last asked
 	redo      map[PartPlace]struct{}
 	redoUntil uint64
 	repeats   repeats
@@ -115,9 +116,9 @@ type Projector struct {
 
 	mu      sync.Mutex // guards what follows
 	state   ProjectorState
-	changed chan struct{}      // closed when Mark moves; nil while nobody waits
-	hurry   bool               // somebody waits: do not linger
-	wake    context.CancelFunc // ends the wait for more; nil while there is none
+	changed chan struct{} // closed when Mark moves; nil while nobody waits
+
+	hurry chan struct{} // somebody waits: do not linger
 }
 
 // ProjectorState is how the projector is now, for `doctor` and metrics.
@@ -154,7 +155,7 @@ func NewProjector(d ProjectorDeps) (*Projector, error) {
 	if d.Journal == nil || d.Files == nil || d.Late == nil || d.Update == nil || d.View == nil || d.Now == nil || d.Log == nil {
 		return nil, errors.New("projector: Journal, Files, Late, Update, View, Now and Log are required")
 	}
-	return &Projector{d: d, l: d.Limits.orDefault(), name: d.Journal.Incarnation()}, nil
+	return &Projector{d: d, l: d.Limits.orDefault(), name: d.Journal.Incarnation(), hurry: make(chan struct{}, 1)}, nil
 }
 
 // State says how the projector is.
@@ -183,13 +184,12 @@ func (p *Projector) Settle(ctx context.Context) error {
 		if p.changed == nil {
 			p.changed = make(chan struct{})
 		}
-		changed := p.changed
-		p.hurry = true
-		if p.wake != nil {
-			p.wake()
-		}
-		trouble := p.state.Trouble
+		changed, trouble := p.changed, p.state.Trouble
 		p.mu.Unlock()
+		select {
+		case p.hurry <- struct{}{}:
+		default:
+		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -329,7 +329,6 @@ func (p *Projector) begin(ctx context.Context) error {
 // held.
 func (p *Projector) moved(m Mark) {
 	p.state.Mark = m
-	p.hurry = false
 	if p.changed != nil {
 		close(p.changed)
 		p.changed = nil

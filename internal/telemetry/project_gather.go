@@ -69,36 +69,38 @@ func (g *group) full(l *ProjectorLimits) bool {
 	return g.rows >= l.Rows || g.bytes >= l.Bytes || g.onTime >= l.OnTime
 }
 
-// gather reads batches into g: whatever waits, up to the limits, and what
-// comes in during the linger after the first one. With nothing to read it
-// returns after a second with an empty group. After an error g may be called
-// again and goes on.
+// gather reads batches into g: whatever waits, up to the limits. When nothing
+// waits it stays for the first batch and then lingers, so that a quiet stream
+// of small batches does not become as many commits; when nothing comes it
+// returns after a while with an empty group. After an error it may be called
+// again with the same group and goes on.
 func (p *Projector) gather(ctx context.Context, g *group) error {
-	deadline := time.Now().Add(min(idleEvery, 20*p.l.Linger))
-	for !g.full(&p.l) {
-		if p.pos >= p.d.Journal.Last() && !time.Now().Before(deadline) {
-			return nil
-		}
-		b, err := p.next(ctx, deadline, haste(g.last != 0))
+	if p.pos >= p.last {
+		p.last = p.d.Journal.Last()
+	}
+	if p.pos >= p.last {
+		b, err := p.next(ctx, min(idleEvery, 20*p.l.Linger))
 		if errors.Is(err, errNothingYet) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if g.last == 0 {
-			deadline = time.Now().Add(p.l.Linger)
+		p.take(ctx, g, &b)
+		if err := p.linger(ctx); err != nil {
+			return err
 		}
-		p.pos, g.last = b.Seq, b.Seq
-		g.loss.Missing += b.Missing
-		if b.Damaged != nil {
-			g.loss.Damaged++
-			p.d.Log.ErrorContext(ctx, "a batch of the journal cannot be read", slog.Uint64("seq", b.Seq), slog.Any("err", b.Damaged))
-			continue
+		p.last = p.d.Journal.Last()
+	}
+	for p.pos < p.last && !g.full(&p.l) {
+		b, err := p.next(ctx, readGrace)
+		if errors.Is(err, errNothingYet) {
+			return nil
 		}
-		if err := g.take(&b); err != nil {
-			p.d.Log.ErrorContext(ctx, "records of the journal cannot be read", slog.Uint64("seq", b.Seq), slog.Any("err", err))
+		if err != nil {
+			return err
 		}
+		p.take(ctx, g, &b)
 	}
 	return nil
 }
@@ -108,24 +110,10 @@ var errNothingYet = errors.New("nothing yet")
 // readGrace is how long a batch that is there may take to arrive.
 const readGrace = 5 * time.Second
 
-// haste says whether there is something that somebody may wait for.
-type haste bool
-
-// next reads one batch, or gives errNothingYet at the deadline. A read of what
-// is there already is not broken off lightly: a reader does not like that.
-func (p *Projector) next(ctx context.Context, deadline time.Time, some haste) (JournalBatch, error) {
-	there := p.pos < p.d.Journal.Last()
-	if grace := time.Now().Add(readGrace); there && deadline.Before(grace) {
-		deadline = grace
-	}
-	wait, cancel := context.WithDeadline(ctx, deadline)
+// next reads one batch, or gives errNothingYet when none comes in time.
+func (p *Projector) next(ctx context.Context, within time.Duration) (JournalBatch, error) {
+	wait, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	if !there {
-		if p.hurried(cancel) && bool(some) {
-			return JournalBatch{}, errNothingYet
-		}
-		defer p.hurried(nil)
-	}
 	b, err := p.rd.Next(wait)
 	if err != nil && wait.Err() != nil && ctx.Err() == nil {
 		return b, errNothingYet
@@ -133,13 +121,29 @@ func (p *Projector) next(ctx context.Context, deadline time.Time, some haste) (J
 	return b, err
 }
 
-// hurried reports whether somebody waits for what was read so far, and leaves
-// them the way to say so later.
-func (p *Projector) hurried(wake context.CancelFunc) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.wake = wake
-	return p.hurry
+// linger waits for company of the first batch, unless somebody waits for it.
+func (p *Projector) linger(ctx context.Context) error {
+	select {
+	case <-time.After(p.l.Linger):
+	case <-p.hurry:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// take adds a batch to g.
+func (p *Projector) take(ctx context.Context, g *group, b *JournalBatch) {
+	p.pos, g.last = b.Seq, b.Seq
+	g.loss.Missing += b.Missing
+	if b.Damaged != nil {
+		g.loss.Damaged++
+		p.d.Log.ErrorContext(ctx, "a batch of the journal cannot be read", slog.Uint64("seq", b.Seq), slog.Any("err", b.Damaged))
+		return
+	}
+	if err := g.take(b); err != nil {
+		p.d.Log.ErrorContext(ctx, "records of the journal cannot be read", slog.Uint64("seq", b.Seq), slog.Any("err", err))
+	}
 }
 
 // take adds one batch's records. A record that cannot be read is counted and
