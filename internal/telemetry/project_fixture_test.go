@@ -197,10 +197,12 @@ func (w *works) view(ctx context.Context, fn func(telemetry.ProjectionTx) error)
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
-func (w *works) projector() *telemetry.Projector {
+func (w *works) projector() *telemetry.Projector { return w.projectorOf(w.tape) }
+
+func (w *works) projectorOf(j telemetry.JournalSource) *telemetry.Projector {
 	w.t.Helper()
 	d := telemetry.ProjectorDeps{
-		Journal: w.tape, Files: w.files, Late: w.late, Update: w.update, View: w.view, Now: w.clock, Log: quiet(),
+		Journal: j, Files: w.files, Late: w.late, Update: w.update, View: w.view, Now: w.clock, Log: quiet(),
 		Slowest: w.slowest, Limits: w.limits,
 	}
 	if w.wrapFiles != nil {

@@ -49,18 +49,17 @@ func (p *Projector) drainEpoch(ctx context.Context, w *Waiting) (moved bool, err
 	g := newGroup(p.name)
 	for {
 		var info EpochInfo
-		var known bool
 		err := p.d.View(ctx, func(tx ProjectionTx) (err error) {
-			info, known, err = tx.Epoch(ctx, w.Epoch)
+			info, _, err = tx.Epoch(ctx, w.Epoch)
 			return err
 		})
 		if err != nil {
 			return moved, err
 		}
-		over := info.State == EpochEnded || !known && !p.d.Now().Before(w.Epoch.Due())
 		if info.State == EpochDamaged || info.State == EpochEnding {
-			return moved, nil
+			return moved, nil // expiry sees to what waits for it
 		}
+		over := info.State == EpochEnded || !p.d.Now().Before(w.Epoch.Due())
 		g.reset()
 		s := g.slot(w.Epoch)
 		last := uint64(0)

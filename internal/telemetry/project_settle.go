@@ -131,12 +131,12 @@ func (p *Projector) arrange(ctx context.Context, g *group) ([]*slot, error) {
 	now := p.d.Now()
 	err := p.d.View(ctx, func(tx ProjectionTx) error {
 		for _, s := range slots {
-			info, known, err := tx.Epoch(ctx, s.epoch)
+			info, _, err := tx.Epoch(ctx, s.epoch)
 			if err != nil {
 				return err
 			}
 			switch {
-			case info.State == EpochEnding, info.State == EpochEnded, !known && !now.Before(s.epoch.Due()):
+			case info.State == EpochEnding, info.State == EpochEnded, !now.Before(s.epoch.Due()):
 				s.all(FateExpired)
 			case info.State == EpochDamaged:
 				s.all(FateParked)
