@@ -85,11 +85,12 @@ func TestHandshakeRefusals(t *testing.T) {
 		if c.before != nil {
 			c.before()
 		}
+		counted := d.ended(c.want)
 		err := d.refusedDial(c.conf())
 		if !strings.Contains(err.Error(), c.seen) {
 			t.Errorf("%s: the client sees %q, want %q", c.name, err, c.seen)
 		}
-		eventually(t, c.name+" is counted as "+string(c.want), func() bool { return d.ended(c.want) >= 1 })
+		eventually(t, c.name+" is counted as "+string(c.want), func() bool { return d.ended(c.want) == counted+1 })
 	}
 	if s := d.g.Stats(); s.Connected != 0 || s.Sessions != 0 {
 		t.Errorf("%d sessions began", s.Connected)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/mqtt"
+	"github.com/hawser-iot/hawser/internal/telemetry"
 	"github.com/hawser-iot/hawser/internal/wire"
 )
 
@@ -163,6 +164,42 @@ func TestTakeOver(t *testing.T) {
 	if got := d.g.Stats().TakeOvers; got != 2 {
 		t.Errorf("%d take-overs counted, want 2", got)
 	}
+}
+
+// A session takes nothing more before the one that takes over takes its first:
+// else a device's readings could be stored out of order.
+func TestTakeOverWaitsForTheOldSession(t *testing.T) {
+	slow := &slowIntake{begun: make(chan struct{}), free: make(chan struct{})}
+	d := newDoor(t, func(d *door) { d.wrap = func(deps *Deps) { slow.Intake = deps.Intake; deps.Intake = slow } })
+	cert := d.enrol("A1")
+	old := d.connect(cert, mqtt.V5, "x")
+	old.publish(1, "telemetry/light", `{"level":99}`)
+	<-slow.begun
+	taken := make(chan *client)
+	go func() { taken <- d.tryConnect(cert, mqtt.V5, "x") }()
+	select {
+	case <-taken:
+		t.Error("the new session began while the old one was still at work")
+	case <-time.After(300 * time.Millisecond):
+	}
+	close(slow.free)
+	if c := <-taken; c.ack.Code != 0 {
+		t.Errorf("the new session: %#x", c.ack.Code)
+	}
+}
+
+// slowIntake is the real intake, with one message that takes its time.
+type slowIntake struct {
+	Intake
+	begun, free chan struct{}
+}
+
+func (s *slowIntake) Message(src *telemetry.Source, stream, payload []byte, c telemetry.Completion, token uint64) telemetry.Verdict {
+	if string(payload) == `{"level":99}` {
+		close(s.begun)
+		<-s.free
+	}
+	return s.Intake.Message(src, stream, payload, c, token)
 }
 
 // At most two client ids of one device: a third takes the place of the oldest.

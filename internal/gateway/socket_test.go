@@ -113,6 +113,9 @@ func TestHandshakeBytesAreBounded(t *testing.T) {
 	k, client := pair(t)
 	k.slots = newSlots(1, time.Second)
 	go func() { _, _ = client.Write(make([]byte, maxHandshakeBytes+1)) }()
+	if err := k.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	buf := make([]byte, 4096)
 	var err error
 	for err == nil {
