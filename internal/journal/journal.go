@@ -194,6 +194,13 @@ func (j *Journal) State() State {
 	return s
 }
 
+// Durable is the newest batch that is sure to stay. Unlike State it asks
+// nobody.
+func (j *Journal) Durable() uint64 {
+	_, last := j.current()
+	return last
+}
+
 // refresh reads the stream's figures into j.held.
 func (j *Journal) refresh(ctx context.Context) bool {
 	e, _ := j.current()

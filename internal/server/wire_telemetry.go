@@ -87,6 +87,7 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 	s.jobs = append(s.jobs,
 		&job{name: "batch-roots", period: time.Minute, run: t.roots.SealMinute},
 		&job{name: "expiry", period: time.Minute, run: t.expirer.Expire},
+		&job{name: "erasures", period: time.Minute, run: t.erase.Finish},
 		&job{name: "counts-prune", period: time.Hour, run: t.counts.Prune},
 	)
 	// What a crash left half done is finished before anything is served.
@@ -116,24 +117,9 @@ func (s *server) owner(_ context.Context, id core.DeviceID) (telemetry.Owned, er
 	return telemetry.Owned{Subject: d.Subject, Product: d.Product, Since: d.OwnedSince}, nil
 }
 
-// settle returns when everything that the journal held on entry is filed.
-func (s *server) settle(ctx context.Context) error {
-	last := s.journal.State().Last
-	for {
-		st := s.telem.projector.State()
-		if st.Mark.Seq >= last {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			if st.Trouble != nil {
-				return st.Trouble
-			}
-			return fmt.Errorf("%d batches are not filed yet: %w", st.Behind, ctx.Err())
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-}
+// settle returns when everything that the journal held on entry is filed. It
+// is made before the projector is, so it asks for it late.
+func (s *server) settle(ctx context.Context) error { return s.telem.projector.Settle(ctx) }
 
 func (s *server) runTelemetry(ctx context.Context, work *sync.WaitGroup) {
 	work.Go(func() {
@@ -158,7 +144,7 @@ func (s *server) closeTelemetry() error {
 type journalSource struct{ *journal.Journal }
 
 // Last is the newest batch.
-func (j journalSource) Last() uint64 { return j.State().Last }
+func (j journalSource) Last() uint64 { return j.Durable() }
 
 // Reader starts after a batch.
 func (j journalSource) Reader(after uint64) telemetry.JournalReader {

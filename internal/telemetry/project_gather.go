@@ -69,11 +69,11 @@ func (g *group) full(l *ProjectorLimits) bool {
 	return g.rows >= l.Rows || g.bytes >= l.Bytes || g.onTime >= l.OnTime
 }
 
-// gather reads batches into g: whatever waits, up to the limits. When nothing
-// waits it stays for the first batch and then lingers, so that a quiet stream
-// of small batches does not become as many commits; when nothing comes it
-// returns after a while with an empty group. After an error it may be called
-// again with the same group and goes on.
+// gather reads batches into g: whatever waits, up to the limits. When that does
+// not fill g it lingers once for more, so that a stream of small batches does
+// not become as many commits; when nothing comes at all it returns after a
+// while with an empty group. After an error it may be called again with the
+// same group and goes on.
 func (p *Projector) gather(ctx context.Context, g *group) error {
 	if p.pos >= p.last {
 		p.last = p.d.Journal.Last()
@@ -87,11 +87,18 @@ func (p *Projector) gather(ctx context.Context, g *group) error {
 			return err
 		}
 		p.take(ctx, g, &b)
-		if err := p.linger(ctx); err != nil {
-			return err
-		}
-		p.last = p.d.Journal.Last()
+	} else if err := p.collect(ctx, g); err != nil || g.full(&p.l) {
+		return err
 	}
+	if err := p.linger(ctx); err != nil {
+		return err
+	}
+	p.last = p.d.Journal.Last()
+	return p.collect(ctx, g)
+}
+
+// collect takes what waits, up to the limits.
+func (p *Projector) collect(ctx context.Context, g *group) error {
 	for p.pos < p.last && !g.full(&p.l) {
 		b, err := p.next(ctx, readGrace)
 		if errors.Is(err, errNothingYet) {
