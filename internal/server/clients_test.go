@@ -107,8 +107,38 @@ func TestCanary(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer clear.Close()
+	go func() { // who listens in clear; the tap is what counts
+		for {
+			conn, err := clear.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, conn)
+			_ = conn.Close()
+		}
+	}()
+	inClear := func(text string) {
+		conn, err := net.Dial("tcp", clear.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+	}
 	pcap := filepath.Join(t.TempDir(), "wire.pcap")
+	seen := func(text string) int {
+		b, err := os.ReadFile(pcap)
+		if err != nil {
+			return 0
+		}
+		return bytes.Count(b, []byte(text))
+	}
 	stopTap := tap(t, pcap, port(t, l.addr.Devices), port(t, l.addr.HTTPS), port(t, clear.Addr().String()))
+	if stopTap != nil {
+		waitFor(t, 30*time.Second, "the tap sees what passes", func() bool { inClear("probe"); return seen("probe") > 0 })
+	}
 
 	c := dialMQTT(t, l, u)
 	for i := range 50 {
@@ -123,20 +153,7 @@ func TestCanary(t *testing.T) {
 		t.Fatalf("%d readings came back, first %s: the canary was not even stored", len(lines), lines[0].Values)
 	}
 	// The control: the same bytes, in clear, past the same tap.
-	go func() {
-		if conn, err := clear.Accept(); err == nil {
-			_, _ = io.Copy(io.Discard, conn) // the tap is what counts
-			_ = conn.Close()
-		}
-	}()
-	conn, err := net.Dial("tcp", clear.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.Write([]byte(canary)); err != nil {
-		t.Fatal(err)
-	}
-	_ = conn.Close()
+	inClear(canary)
 
 	if err := l.stop(); err != nil {
 		t.Fatal(err)
@@ -159,15 +176,12 @@ func TestCanary(t *testing.T) {
 	if stopTap == nil {
 		t.Skip("the disk was searched; for the wire tcpdump is missing: `make deps` as root installs it from Debian (tshark, tcpdump)")
 	}
+	waitFor(t, 30*time.Second, "the tap saw the control", func() bool { return seen(canary) > 0 })
 	stopTap()
-	b, err := os.ReadFile(pcap)
-	if err != nil {
-		t.Fatal(err)
+	if st, err := os.Stat(pcap); err != nil || st.Size() < 10_000 {
+		t.Fatalf("the tap did not see the session: %v, %v", st, err)
 	}
-	if len(b) < 10_000 {
-		t.Fatalf("the tap saw %d bytes only", len(b))
-	}
-	if n := bytes.Count(b, []byte(canary)); n != 1 {
+	if n := seen(canary); n != 1 {
 		t.Errorf("the canary crossed the wire in clear %d times, want once: the control", n)
 	}
 }
@@ -191,10 +205,7 @@ func tap(t *testing.T, file string, ports ...string) func() {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, 10*time.Second, "the tap records", func() bool { st, err := os.Stat(file); return err == nil && st.Size() > 0 })
-	time.Sleep(300 * time.Millisecond) // the file's head is written before the tap is open
 	return func() {
-		time.Sleep(300 * time.Millisecond)
 		_ = cmd.Process.Signal(os.Interrupt) // Wait tells
 		_ = cmd.Wait()                       // interrupted on purpose
 	}

@@ -114,6 +114,9 @@ func (s *server) findings(ctx context.Context) []api.Finding {
 	if t := s.journal.State().Trouble; t != nil {
 		d.err("journal", "messages are not acknowledged: "+t.Error(), hintOf(t))
 	}
+	if damage := s.journal.State().Damage; damage != "" {
+		d.err("journal", "part of what was acknowledged is gone: "+damage, "look for a failing disk, and restore from a backup what the devices no longer have")
+	}
 	p := s.telem.projector.State()
 	if p.Trouble != nil {
 		d.err("projector", "readings stay in the journal: "+p.Trouble.Error(), hintOf(p.Trouble))

@@ -11,6 +11,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/ledger"
 	"github.com/hawser-iot/hawser/internal/seal"
 	"github.com/hawser-iot/hawser/internal/store"
+	"github.com/hawser-iot/hawser/internal/telemetry"
 )
 
 // recordBackedUp is the record of a backup.
@@ -33,8 +34,10 @@ func (r running) Backup(ctx context.Context, by core.Actor, to string) (api.Back
 		return tx.Record(ctx, core.Record{
 			Time: m.Created, Kind: recordBackedUp, Actor: by,
 			Facts: []core.Fact{
-				{Name: "files", Value: fmt.Sprint(len(m.Files))}, {Name: "size_bytes", Value: fmt.Sprint(m.Bytes())},
-				{Name: "keyring_generation", Value: fmt.Sprint(m.Keyring.Generation)}, {Name: "ledger_entries", Value: fmt.Sprint(m.Ledger.Entries)},
+				{Name: "files", Value: fmt.Sprint(len(m.Files))},
+				{Name: "size_bytes", Value: fmt.Sprint(m.Bytes())},
+				{Name: "keyring_generation", Value: fmt.Sprint(m.Keyring.Generation)},
+				{Name: "ledger_entries", Value: fmt.Sprint(m.Ledger.Entries)},
 			},
 		})
 	})
@@ -81,9 +84,34 @@ func Restore(ctx context.Context, c *Config, from string) (out *api.Restored, er
 	if err != nil {
 		return nil, err
 	}
+	if err := eraseAgain(ctx, c, ring); err != nil {
+		return nil, err
+	}
 	return &api.Restored{
 		Folder: c.Data, Files: len(m.Files), Generation: have.Generation, BackupGeneration: m.Keyring.Generation, Origin: origin,
 	}, nil
+}
+
+// eraseAgain unlinks whom the backup still knows although the keyring does not:
+// they were erased after it was taken.
+func eraseAgain(ctx context.Context, c *Config, ring *seal.Keyring) (err error) {
+	st, err := store.Open(ctx, store.Options{Dir: c.Data})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	eraser := func(name string, erase func(*store.Tx, context.Context, core.Subject) error) telemetry.Eraser {
+		return telemetry.Eraser{Name: name, Erase: func(ctx context.Context, subject core.Subject) error {
+			return st.Update(ctx, func(tx *store.Tx) error { return erase(tx, ctx, subject) })
+		}}
+	}
+	_, err = telemetry.EraseAgain(ctx, telemetry.EraseAgainDeps{
+		Update: update[telemetry.EraseAgainTx](st), View: view[telemetry.EraseAgainTx](st), Has: ring.Has, Now: time.Now,
+		Erasers: []telemetry.Eraser{
+			eraser("ownership", (*store.Tx).DeleteOwnership), eraser("counts", (*store.Tx).ForgetCounts),
+		},
+	})
+	return err
 }
 
 // NewOrigin begins a new origin of the ledger of a data folder that no server
