@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -18,8 +19,12 @@ import (
 )
 
 // maxHTTPSConnections bounds the connections of the HTTPS door: devices come
-// here seldom, and each connection costs a handshake.
-const maxHTTPSConnections = 1024
+// here seldom, and each connection costs a handshake. maxHTTPSPerSource bounds
+// those of one address: a factory behind one, not a crowd.
+const (
+	maxHTTPSConnections = 1024
+	maxHTTPSPerSource   = 256
+)
 
 // httpsServer is the door for enrolment, the ledger's checkpoint and tiles,
 // and health. Nothing else answers there.
@@ -106,32 +111,81 @@ func (s *server) localServer() (*http.Server, error) {
 	}, nil
 }
 
-// capped bounds the connections of a listener; more wait in the kernel's queue.
+// capped bounds the connections of a listener: in all, where more wait in the
+// kernel's queue, and of one source, where more are closed, so that nobody
+// keeps the others out.
 type capped struct {
 	net.Listener
 	slots chan struct{}
+	each  int
+
+	mu sync.Mutex // guards what follows
+	by map[netip.Prefix]int
 }
 
-func newCapped(l net.Listener, n int) *capped { return &capped{l, make(chan struct{}, n)} }
+func newCapped(l net.Listener, all, each int) *capped {
+	return &capped{Listener: l, slots: make(chan struct{}, all), each: each, by: map[netip.Prefix]int{}}
+}
 
 func (c *capped) Accept() (net.Conn, error) {
 	c.slots <- struct{}{}
-	conn, err := c.Listener.Accept()
-	if err != nil {
-		<-c.slots
-		return nil, fmt.Errorf("accept: %w", err)
+	for {
+		conn, err := c.Listener.Accept()
+		if err != nil {
+			<-c.slots
+			return nil, fmt.Errorf("accept: %w", err)
+		}
+		from := sourceOf(conn)
+		if c.enter(from) {
+			return &cappedConn{Conn: conn, in: c, from: from}, nil
+		}
+		_ = conn.Close() // there is nothing to say before TLS
 	}
-	return &cappedConn{Conn: conn, slots: c.slots}, nil
+}
+
+func (c *capped) enter(from netip.Prefix) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.by[from] >= c.each {
+		return false
+	}
+	c.by[from]++
+	return true
+}
+
+func (c *capped) leave(from netip.Prefix) {
+	c.mu.Lock()
+	if c.by[from]--; c.by[from] <= 0 {
+		delete(c.by, from)
+	}
+	c.mu.Unlock()
+	<-c.slots
+}
+
+// sourceOf is what counts as one source: an IPv4 address, or the /64 that one
+// IPv6 subscriber is given.
+func sourceOf(conn net.Conn) netip.Prefix {
+	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	a := tcp.AddrPort().Addr().Unmap().WithZone("")
+	p, err := a.Prefix(min(a.BitLen(), 64))
+	if err != nil {
+		return netip.Prefix{} // no address: all of these are one source
+	}
+	return p
 }
 
 type cappedConn struct {
 	net.Conn
-	slots chan struct{}
-	once  sync.Once
+	in   *capped
+	from netip.Prefix
+	once sync.Once
 }
 
-// Close gives the slot back, however often and by whomever it is called.
+// Close gives the place back, however often and by whomever it is called.
 func (c *cappedConn) Close() error {
-	c.once.Do(func() { <-c.slots })
+	c.once.Do(func() { c.in.leave(c.from) })
 	return c.Conn.Close()
 }

@@ -281,7 +281,7 @@ func (s *server) serve(ctx context.Context) error {
 	}
 	s.runTelemetry(jobsCtx, &work)
 	part("devices' door", func() error { return s.gateway.Serve(ctx, mqttL) })
-	part("HTTPS door", func() error { return https.ServeTLS(newCapped(httpsL, maxHTTPSConnections), "", "") })
+	part("HTTPS door", func() error { return https.ServeTLS(newCapped(httpsL, maxHTTPSConnections, maxHTTPSPerSource), "", "") })
 	part("local socket", func() error { return local.Serve(localL) })
 
 	s.log.Info("serving", slog.String("environment", string(s.inst.Environment)), slog.String("devices", s.addr.Devices),
