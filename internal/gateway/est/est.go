@@ -291,8 +291,14 @@ func (e *door) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		level = slog.LevelError
 	}
 	if e.logs.Allow() {
-		e.d.Log.Log(r.Context(), level, "enrolment refused", slog.String("path", r.URL.Path), slog.String("reason", core.ReasonOf(err)),
-			slog.Int("status", code), slog.String("source", source(r).String()), slog.Any("err", err))
+		attrs := []slog.Attr{
+			slog.String("path", r.URL.Path), slog.String("reason", core.ReasonOf(err)),
+			slog.Int("status", code), slog.String("source", shortened(source(r))),
+		}
+		if code == http.StatusInternalServerError {
+			attrs = append(attrs, slog.Any("err", err)) // ours; what a client did wrong may name a certificate
+		}
+		e.d.Log.LogAttrs(r.Context(), level, "enrolment refused", attrs...)
 	}
 	text := "internal error; the server's log says more"
 	if f, ok := errors.AsType[*core.Error](err); ok && f.Kind != core.Internal {
@@ -310,8 +316,27 @@ func (e *door) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	} else if code == http.StatusServiceUnavailable {
 		h.Set("Retry-After", "30")
 	}
+	text += "\n"
 	h.Set("Content-Type", textContentType)
 	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	// A body that is still on its way when the connection closes resets it, and
+	// the client never reads why it was refused.
+	_, _ = io.CopyN(io.Discard, r.Body, maxBodyBytes) // shorter, as a rule
 	w.WriteHeader(code)
-	_, _ = io.WriteString(w, text+"\n") // the client left; nothing to do
+	_, _ = io.WriteString(w, text) // the client left; nothing to do
+}
+
+// shortened is the network that a client comes from: enough to see where an
+// attack comes from, too little to be somebody's address.
+func shortened(a netip.Addr) string {
+	bits := 48
+	if a = a.Unmap(); a.Is4() {
+		bits = 24
+	}
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return "unknown"
+	}
+	return p.String()
 }
