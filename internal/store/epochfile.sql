@@ -52,11 +52,7 @@ CREATE TABLE rows (
 	boot    INTEGER NOT NULL, -- [plain] boot count of the device; not numbered: the journal, see journals
 	seq     INTEGER NOT NULL, -- [plain] number of the reading; not numbered: batch * 2^20 + index
 	t       INTEGER NOT NULL, -- [plain] time of the reading, milliseconds since the start of the epoch
-	lag     INTEGER NOT NULL, -- [plain] time of receipt less time of the reading, milliseconds
-	sender  INTEGER NOT NULL, -- [device; eraser=kept] see senders
-	context INTEGER NOT NULL, -- [plain] product, declaration and gateway, see contexts
-	flags   INTEGER NOT NULL, -- [plain] flags of the reading
-	counter INTEGER NOT NULL, -- [plain] the gateway's counter
+	head    BLOB NOT NULL,    -- [device; eraser=kept] number of the sender, context, flags, counter of the gateway, lag of the receipt: varints
 	sealed  BLOB NOT NULL     -- [sealed; eraser=key] the values
 ) STRICT;
 -- It keeps readings single and finds those of one subject.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -10,8 +11,8 @@ import (
 	"github.com/hawser-iot/hawser/internal/telemetry"
 )
 
-const insertRow = `INSERT INTO rows (id, subject, lane, boot, seq, t, lag, sender, context, flags, counter, sealed)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (subject, lane, boot, seq) DO NOTHING`
+const insertRow = `INSERT INTO rows (id, subject, lane, boot, seq, t, head, sealed)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (subject, lane, boot, seq) DO NOTHING`
 
 // Append files a's rows in e's file in one transaction.
 func (s *EpochFiles) Append(ctx context.Context, e core.Epoch, a *telemetry.Append) (telemetry.Head, error) {
@@ -66,13 +67,13 @@ func (f *epochFile) append(ctx context.Context, a *telemetry.Append) (err error)
 
 	batch := telemetry.Batch{ID: f.head.Batches + 1, First: int64(f.head.Rows) + 1}
 	leaves := make([]core.Hash, 0, len(order))
-	var buf []byte
+	var buf, headBuf []byte
 	for _, i := range order {
 		r, n := &a.Rows[i], &nums[i]
 		rd := &r.Reading
 		r.ID = int64(f.head.Rows) + 1
-		res, err := stmt.ExecContext(ctx, r.ID, n.subject, n.lane, n.boot, n.seq, rd.T-f.epoch.Start*1000, rd.Received-rd.T,
-			n.sender, n.context, int64(rd.Flags), int64(rd.Counter), r.Part.Sealed)
+		headBuf = appendRowHead(headBuf[:0], n, rd)
+		res, err := stmt.ExecContext(ctx, r.ID, n.subject, n.lane, n.boot, n.seq, rd.T-f.epoch.Start*1000, headBuf, r.Part.Sealed)
 		if err != nil {
 			return err
 		}
@@ -110,6 +111,50 @@ func (f *epochFile) append(ctx context.Context, a *telemetry.Append) (err error)
 	return tx.Commit()
 }
 
+// rowHead is what stands packed in a row's column head. Reading a row costs by
+// the column, so what is never asked for by itself shares one.
+type rowHead struct {
+	sender, context int64
+	flags           telemetry.Flags
+	counter         uint64
+	lag             int64 // time of receipt less time of the reading, milliseconds
+}
+
+func appendRowHead(dst []byte, n *numbers, rd *telemetry.Reading) []byte {
+	dst = binary.AppendUvarint(dst, uint64(n.sender))
+	dst = binary.AppendUvarint(dst, uint64(n.context))
+	dst = append(dst, byte(rd.Flags))
+	dst = binary.AppendUvarint(dst, rd.Counter)
+	return binary.AppendVarint(dst, rd.Received-rd.T)
+}
+
+// parseRowHead reads what appendRowHead wrote, and exactly that: two spellings
+// of one head would be one that verification does not see.
+func parseRowHead(b []byte) (h rowHead, ok bool) {
+	rest, ok := b, true
+	next := func() uint64 {
+		v, n := binary.Uvarint(rest)
+		if n <= 0 || n > 1 && rest[n-1] == 0 {
+			ok = false
+			return 0
+		}
+		rest = rest[n:]
+		return v
+	}
+	h.sender, h.context = int64(next()), int64(next())
+	if !ok || len(rest) == 0 {
+		return rowHead{}, false
+	}
+	h.flags, rest = telemetry.Flags(rest[0]), rest[1:]
+	h.counter = next()
+	zigzag := next()
+	h.lag = int64(zigzag>>1) ^ -int64(zigzag&1)
+	if !ok || len(rest) != 0 {
+		return rowHead{}, false
+	}
+	return h, true
+}
+
 // arrange gives each row its numbers and the order in which rows are filed:
 // by subject and lane, so that what is read together lies together; within
 // them as they came.
@@ -133,13 +178,14 @@ func (f *epochFile) arrange(ctx context.Context, tx *sql.Tx, rows []telemetry.Ro
 
 // collided says whether the row with the same key is the very same record.
 func (f *epochFile) collided(ctx context.Context, tx *sql.Tx, n *numbers, rd *telemetry.Reading) (telemetry.Fate, error) {
-	var context, counter int64
-	err := tx.QueryRowContext(ctx, `SELECT context, counter FROM rows WHERE subject = ? AND lane = ? AND boot = ? AND seq = ?`,
-		n.subject, n.lane, n.boot, n.seq).Scan(&context, &counter)
+	var b []byte
+	err := tx.QueryRowContext(ctx, `SELECT head FROM rows WHERE subject = ? AND lane = ? AND boot = ? AND seq = ?`,
+		n.subject, n.lane, n.boot, n.seq).Scan(&b)
 	if err != nil {
 		return telemetry.FateNone, err
 	}
-	if f.dict.contextsAt[context].gateway == rd.Gateway && uint64(counter) == rd.Counter {
+	h, ok := parseRowHead(b)
+	if ok && f.dict.contextsAt[h.context].gateway == rd.Gateway && h.counter == rd.Counter {
 		return telemetry.FateRepeated, nil
 	}
 	return telemetry.FateDuplicate, nil

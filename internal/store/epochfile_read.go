@@ -14,7 +14,7 @@ import (
 
 // rowColumns are the columns of a row, in the order in which rowReader takes
 // them.
-const rowColumns = `SELECT id, subject, lane, boot, seq, t, lag, sender, context, flags, counter, sealed FROM rows`
+const rowColumns = `SELECT id, subject, lane, boot, seq, t, head, sealed FROM rows`
 
 // rowReader makes telemetry rows of database rows. The row and its bytes are
 // used again for the next one.
@@ -34,19 +34,23 @@ func newRowReader(ctx context.Context, tx *sql.Tx, e core.Epoch) (*rowReader, er
 }
 
 func (x *rowReader) read(scan scanner) (*telemetry.Row, error) {
-	var sealed sql.RawBytes
-	var subject, lane, boot, seq, t, lag, sender, context, flags, counter int64
+	var head, sealed sql.RawBytes
+	var subject, lane, boot, seq, t int64
 	r := &x.row
-	if err := scan(&r.ID, &subject, &lane, &boot, &seq, &t, &lag, &sender, &context, &flags, &counter, &sealed); err != nil {
+	if err := scan(&r.ID, &subject, &lane, &boot, &seq, &t, &head, &sealed); err != nil {
 		return nil, err
 	}
-	l, c := x.lanesAt[lane], x.contextsAt[context]
+	h, ok := parseRowHead(head)
+	if !ok {
+		return nil, fmt.Errorf("row %d: its head is not one", r.ID)
+	}
+	l, c := x.lanesAt[lane], x.contextsAt[h.context]
 	rd := &r.Reading
 	*rd = telemetry.Reading{
 		Product: c.product, Policy: c.policy, Gateway: c.gateway, Stream: l.stream,
-		T: x.epoch.Start*1000 + t, HasSeq: l.numbered, Flags: telemetry.Flags(flags), Counter: uint64(counter),
+		T: x.epoch.Start*1000 + t, HasSeq: l.numbered, Flags: h.flags, Counter: h.counter,
 	}
-	rd.Received = rd.T + lag
+	rd.Received = rd.T + h.lag
 	r.Place = telemetry.Place{}
 	if l.numbered {
 		rd.Boot, rd.Seq = uint64(boot), uint64(seq)
@@ -60,7 +64,7 @@ func (x *rowReader) read(scan scanner) (*telemetry.Row, error) {
 	if rd.Subject, err = meaning(x, x.subjects, subject, `SELECT subject FROM subjects WHERE id = ?`); err != nil {
 		return nil, err
 	}
-	rd.Sender, err = meaning(x, x.senders, sender, `SELECT sender FROM senders WHERE id = ?`)
+	rd.Sender, err = meaning(x, x.senders, h.sender, `SELECT sender FROM senders WHERE id = ?`)
 	return r, err
 }
 
@@ -132,9 +136,13 @@ func (s *EpochFiles) Scan(ctx context.Context, e core.Epoch, q *telemetry.Query,
 			return nil
 		}
 		base := e.Start * 1000
-		return each(ctx, tx, rowColumns+` WHERE subject = (SELECT id FROM subjects WHERE subject = ?)
+		// A query that may be interrupted costs by the row; looking is cheap.
+		return each(context.WithoutCancel(ctx), tx, rowColumns+` WHERE subject = (SELECT id FROM subjects WHERE subject = ?)
 			AND lane IN (`+strings.Join(lanes, ",")+`) AND t >= ? AND t < ? ORDER BY t, boot, seq, id`,
 			[]any{q.Subject[:], q.From.UnixMilli() - base, ceilMilli(q) - base}, func(scan scanner) error {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
 				r, err := x.read(scan)
 				if err != nil || q.Want != nil && !q.Want(r.Reading.Policy, r.Reading.Stream, r.Part.Group) {
 					return err
