@@ -113,7 +113,7 @@ func TestStoredRowsAreTamperEvident(t *testing.T) {
 		"given to somebody else":  {[]string{"UPDATE rows SET subject = 3 - subject, seq = seq + 500 WHERE id = 5"}, "5"},
 		"dropped":                 {[]string{"DELETE FROM rows WHERE id = 13"}, "13"},
 		"the last one dropped":    {[]string{"DELETE FROM rows WHERE id = 40"}, "40"},
-		"doubled under a new seq": {[]string{"INSERT INTO rows SELECT 41, subject, lane, boot, seq + 1000, t, lag, sender, context, flags, counter, sealed FROM rows WHERE id = 3"}, "41"},
+		"doubled under a new seq": {[]string{"INSERT INTO rows SELECT 41, subject, lane, boot, seq + 1000, t, head, sealed FROM rows WHERE id = 3"}, "41"},
 		"the owner renamed":       {[]string{"UPDATE subjects SET subject = randomblob(16) WHERE id = 1"}, ""},
 		"emptied":                 {[]string{"DELETE FROM rows", "DELETE FROM batches", "UPDATE epoch SET rows = 0, batches = 0"}, ""},
 		"the file removed":        {nil, ""},
