@@ -138,6 +138,7 @@ type ReadDone struct {
 	Readings   int      `json:"readings"`
 	Withheld   []string `json:"withheld"`             // fields that this reader may not see, and why
 	Unreadable int      `json:"unreadable,omitempty"` // parts that were changed on disk
+	Undeclared int      `json:"undeclared,omitempty"` // stored members that no declaration names: a fault of the server
 	Behind     bool     `json:"behind,omitempty"`     // the newest readings are not filed yet
 	Damaged    []string `json:"damaged,omitempty"`    // epochs whose file is damaged
 }

@@ -20,6 +20,9 @@ type Figures struct {
 	SurvivorsOpened    int               `json:"survivors_opened"`
 	CanaryFoundInClear int               `json:"canary_found_in_clear"`
 	LedgerVerified     bool              `json:"ledger_verified"`
+
+	opened     int  // readings of all devices that opened before the erasure
+	canarySeen bool // the planted value came back: it was really stored
 }
 
 // Faults lists what does not hold; nothing when all does.
@@ -40,6 +43,8 @@ func (f *Figures) Faults() []string {
 	need(f.OpenedAfterErasure == 0, "%d readings of the erased device opened", f.OpenedAfterErasure)
 	need(f.SurvivorsOpened == devices-1, "%d of the other devices opened after the restore, want %d", f.SurvivorsOpened, devices-1)
 	need(f.CanaryFoundInClear == 0, "the planted value lies in clear in %d files", f.CanaryFoundInClear)
+	need(f.canarySeen, "the planted value never came back: searching for it proves nothing")
+	need(f.Stored <= f.Accepted && uint64(f.opened) >= f.Stored, "%d messages accepted, %d stored, but %d open", f.Accepted, f.Stored, f.opened)
 	need(f.LedgerVerified, "the ledger does not verify")
 	refused := uint64(0)
 	for _, n := range f.Refused {

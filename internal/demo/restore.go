@@ -58,7 +58,7 @@ func (d *demo) restore(ctx context.Context, f *Figures) error {
 		return err
 	}
 	for i, a := range d.agents {
-		lines, err := d.readBack(ctx, d.restored, a.serial)
+		lines, _, err := d.readBack(ctx, d.restored, a.serial)
 		switch {
 		case i == 0:
 			// It must not open: the restore found no key and unlinked the two.
@@ -123,7 +123,8 @@ func (d *demo) search(ctx context.Context) (int, error) {
 	if found.Hits != 1 {
 		return 0, errors.New("the search does not find the value in an unsealed copy: it proves nothing")
 	}
-	if err := d.hawser(ctx, d.home, &found, "demo", "search", d.canary, d.home, d.restored, filepath.Join(d.dir, "backup")); err != nil {
+	if err := d.hawser(ctx, d.home, &found, "demo", "search", d.canary, d.home, d.restored, filepath.Join(d.dir, "backup"),
+		filepath.Join(d.dir, "home.log"), filepath.Join(d.dir, "restored.log")); err != nil {
 		return 0, err
 	}
 	if found.Files < 10 {

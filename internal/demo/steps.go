@@ -18,6 +18,9 @@ import (
 	"github.com/hawser-iot/hawser/internal/core"
 )
 
+// declared are the fields of the demo's declaration.
+var declared = [...]string{"room_temperature", "heating_on", "room_label"}
+
 // devices is how many units the demo makes; the last one misbehaves.
 const devices = 5
 
@@ -263,27 +266,28 @@ func (d *demo) backup(ctx context.Context) error {
 	return nil
 }
 
-// readBack reads a device through the public read path and returns its lines.
-func (d *demo) readBack(ctx context.Context, home, serial string) ([]api.ReadLine, error) {
+// readBack reads a device through the public read path.
+func (d *demo) readBack(ctx context.Context, home, serial string) (lines []api.ReadLine, done api.ReadDone, err error) {
 	args := []string{"read", serial, "--home", home, "--json", "--reason", "demo: ticket 4711, says it is cold"}
 	cmd := exec.CommandContext(ctx, d.opt.Hawser, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, &commandError{args: args, text: strings.TrimSpace(stderr.String()), err: err}
+		return nil, done, &commandError{args: args, text: strings.TrimSpace(stderr.String()), err: err}
 	}
-	var lines []api.ReadLine
 	for line := range bytes.Lines(out) {
 		var l api.ReadLine
 		if err := json.Unmarshal(line, &l); err != nil {
-			return nil, fmt.Errorf("read what `hawser read` printed: %w", err)
+			return nil, done, fmt.Errorf("read what `hawser read` printed: %w", err)
 		}
-		if l.Done == nil {
-			lines = append(lines, l)
+		if l.Done != nil {
+			done = *l.Done
+			continue
 		}
+		lines = append(lines, l)
 	}
-	return lines, nil
+	return lines, done, nil
 }
 
 // figuresBefore asks other processes for what store and counters hold, while
@@ -304,21 +308,25 @@ func (d *demo) figuresBefore(ctx context.Context) (*Figures, error) {
 		return nil, err
 	}
 	f.Accepted, f.DroppedFields, f.Refused, f.Stored = c.Accepted, c.DroppedFields, c.Refused, c.Stored
-	declared := []string{"room_temperature", "heating_on", "room_label"}
 	for _, a := range d.agents {
-		lines, err := d.readBack(ctx, d.home, a.serial)
+		lines, done, err := d.readBack(ctx, d.home, a.serial)
 		if err != nil {
 			return nil, err
 		}
+		// Whoever reads says what it opened that no declaration names; what it
+		// shows is looked at besides.
+		f.UndeclaredStored += done.Undeclared
+		f.opened += len(lines)
 		for _, l := range lines {
 			var values map[string]json.RawMessage
 			if err := json.Unmarshal(l.Values, &values); err != nil {
 				return nil, fmt.Errorf("read the values of a reading: %w", err)
 			}
-			for name := range values {
-				if !slices.Contains(declared, name) {
+			for name, v := range values {
+				if !slices.Contains(declared[:], name) {
 					f.UndeclaredStored++
 				}
+				f.canarySeen = f.canarySeen || strings.Contains(string(v), d.canary)
 			}
 		}
 	}
@@ -327,7 +335,7 @@ func (d *demo) figuresBefore(ctx context.Context) (*Figures, error) {
 
 func (d *demo) read(ctx context.Context) error {
 	done := d.say.step("Support reads one device, with a reason", `hawser read aria-1 --reason "ticket 4711, says it is cold"`)
-	lines, err := d.readBack(ctx, d.home, "aria-1")
+	lines, _, err := d.readBack(ctx, d.home, "aria-1")
 	if err != nil {
 		return err
 	}

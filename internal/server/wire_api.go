@@ -33,7 +33,7 @@ func (d data) Read(ctx context.Context, by core.Actor, id core.DeviceID, r api.R
 	if err != nil {
 		return api.ReadDone{}, err
 	}
-	out := api.ReadDone{Readings: done.Readings, Unreadable: done.Unreadable, Behind: done.Behind, Damaged: done.Damaged, Withheld: []string{}}
+	out := api.ReadDone{Readings: done.Readings, Unreadable: done.Unreadable, Undeclared: done.Undeclared, Behind: done.Behind, Damaged: done.Damaged, Withheld: []string{}}
 	for _, w := range done.Withheld {
 		out.Withheld = append(out.Withheld, w.Field+" ("+w.Why+")")
 	}

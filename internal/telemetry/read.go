@@ -106,6 +106,7 @@ type ReadDone struct {
 	Session    string // names the session in the ledger
 	Readings   int
 	Unreadable int        // parts that did not open: changed on disk; see `hawser ledger verify`
+	Undeclared int        // members of opened parts that their declaration does not name: never shown, never to be there
 	Withheld   []Withheld // by field
 	Behind     bool       // readings that were acknowledged may not be in it yet
 	Damaged    []string   // epochs whose file is damaged and put aside
@@ -289,9 +290,10 @@ func list(names []string) string {
 type view struct {
 	current  core.Hash // the declaration in force
 	policies map[core.Hash]map[lane][]string
-	keeps    []keepTime // of the groups that are opened
-	shown    []string   // fields, sorted
-	withheld []Withheld // by field
+	declared map[core.Hash]map[string]bool // every field of each declaration
+	keeps    []keepTime                    // of the groups that are opened
+	shown    []string                      // fields, sorted
+	withheld []Withheld                    // by field
 }
 
 // lane is one stream's part in one group.
@@ -301,7 +303,7 @@ type lane struct {
 }
 
 func newView(policies []*declaration.Policy, q *ReadRequest) (*view, error) {
-	v := &view{policies: map[core.Hash]map[lane][]string{}}
+	v := &view{policies: map[core.Hash]map[lane][]string{}, declared: map[core.Hash]map[string]bool{}}
 	if len(policies) == 0 {
 		return v, core.E(core.Unknown, "no-declaration", "the product has no declaration", "")
 	}
@@ -310,9 +312,10 @@ func newView(policies []*declaration.Policy, q *ReadRequest) (*view, error) {
 	known, shown, withheld := map[string]bool{}, map[string]bool{}, map[string]string{}
 	for _, p := range policies {
 		lanes := map[lane][]string{}
+		v.declared[p.Hash] = map[string]bool{}
 		for i := range p.Fields {
 			f := &p.Fields[i]
-			known[f.Name] = true
+			known[f.Name], v.declared[p.Hash][f.Name] = true, true
 			if len(q.Fields) > 0 && !slices.Contains(q.Fields, f.Name) {
 				continue
 			}

@@ -213,6 +213,8 @@ func (r *reader) emit(parts []*piece) error {
 		err := eachMember(p.plain, func(m jsonMember) {
 			if slices.Contains(p.names, string(m.name)) {
 				members = append(members, m)
+			} else if !r.v.declared[p.reading.Policy][string(m.name)] {
+				r.done.Undeclared++
 			}
 		})
 		if err != nil {
