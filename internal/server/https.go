@@ -95,17 +95,20 @@ func (s *server) serveHealth(w http.ResponseWriter, r *http.Request) {
 
 // localServer is the JSON door on the local socket.
 func (s *server) localServer() (*http.Server, error) {
-	h, err := api.Handler(api.Routes(api.Deps{
+	routes := api.Routes(api.Deps{
 		Declarations: declarations{s}, Devices: s.devices, Data: data{s}, Ledger: s.ledger, Running: running{s},
-	}), s.mayUseSocket, s.log)
+	})
+	metrics := s.metricsHandler()
+	routes = append(routes, api.Route{Pattern: "GET /metrics", Permission: "server.status", Handle: func(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
+		metrics.ServeHTTP(w, r)
+		return nil
+	}})
+	h, err := api.Handler(routes, s.mayUseSocket, s.log)
 	if err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/", h)
-	mux.Handle("GET /metrics", s.metricsHandler())
 	return &http.Server{
-		Handler: mux, ConnContext: api.WithPeer,
+		Handler: h, ConnContext: api.WithPeer,
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}, nil

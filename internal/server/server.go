@@ -298,13 +298,26 @@ func (s *server) serve(ctx context.Context) error {
 	cancel()
 	stop, done := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer done()
-	err = errors.Join(err, s.gateway.Shutdown(stop), local.Shutdown(stop), https.Shutdown(stop))
+	err = errors.Join(err, stopAll(stop, s.gateway.Shutdown, local.Shutdown, https.Shutdown))
+	// Whoever did not end in time is cut: no handler may outlive the stores.
+	err = errors.Join(err, local.Close(), https.Close())
 	for _, l := range []net.Listener{mqttL, httpsL, localL} {
 		_ = l.Close() // closed already, unless its door never came to open it
 	}
 	stopJobs()
 	work.Wait()
 	return err
+}
+
+// stopAll runs orderly stops side by side, each with the whole time.
+func stopAll(ctx context.Context, stops ...func(context.Context) error) error {
+	errs := make([]error, len(stops))
+	var all sync.WaitGroup
+	for i, stop := range stops {
+		all.Go(func() { errs[i] = stop(ctx) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // listen opens the three doors, or none.
@@ -331,9 +344,8 @@ func (s *server) listen() (mqtt, https, local net.Listener, err error) {
 	if https, err = door("tcp", s.c.HTTPS, "https"); err != nil {
 		return nil, nil, nil, err
 	}
-	// The folder is ours alone (its lock is held): a socket there is a dead one.
-	if err := os.Remove(s.c.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil, fmt.Errorf("remove old socket: %w", err)
+	if err := removeDeadSocket(s.c.Socket); err != nil {
+		return nil, nil, nil, err
 	}
 	if local, err = door("unix", s.c.Socket, "socket"); err != nil {
 		return nil, nil, nil, err
@@ -343,6 +355,29 @@ func (s *server) listen() (mqtt, https, local net.Listener, err error) {
 	}
 	s.addr = Addresses{Devices: mqtt.Addr().String(), HTTPS: https.Addr().String(), Socket: s.c.Socket}
 	return mqtt, https, local, nil
+}
+
+// removeDeadSocket makes room for our socket: what lies there must be a socket
+// at which nobody listens any more.
+func removeDeadSocket(path string) error {
+	st, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at the local socket: %w", err)
+	}
+	if st.Mode().Type() != fs.ModeSocket {
+		return core.E(core.Conflict, "socket-path", path+" is there and is no socket", "choose another path with the key `socket` in config.yaml")
+	}
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		_ = c.Close() // it was only to see whether somebody answers
+		return core.E(core.Conflict, "socket-in-use", "another program listens on "+path, "stop it, or choose another path with the key `socket` in config.yaml")
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("remove old socket: %w", err)
+	}
+	return nil
 }
 
 // mayUseSocket lets the user that runs the server and root in, nobody else.
