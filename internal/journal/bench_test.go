@@ -95,7 +95,7 @@ func plainAppends(tb testing.TB, size int) float64 {
 		if _, err := f.Write(buf); err != nil {
 			tb.Fatal(err)
 		}
-		if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		if err := f.Sync(); err != nil {
 			tb.Fatal(err)
 		}
 		n++
