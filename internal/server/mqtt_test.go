@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 )
 
@@ -35,7 +36,9 @@ func tryMQTT(ctx context.Context, l *live, u *unit) (*mqttClient, error) {
 	}
 	m := &mqttClient{gone: make(chan struct{})}
 	m.c = paho.NewClient(paho.ClientConfig{
-		Conn:               conn,
+		// Its first ping and a first publish may write at the same time, each in
+		// pieces, which a tls.Conn does not keep apart.
+		Conn:               packets.NewThreadSafeConn(conn),
 		OnClientError:      func(error) { close(m.gone) },
 		OnServerDisconnect: func(*paho.Disconnect) { close(m.gone) },
 	})
