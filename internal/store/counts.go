@@ -3,12 +3,55 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/telemetry"
 )
 
-// AddCounts adds to the counts by minute and to the totals.
+// erased are those of some subjects that are erased, or about to be. What the
+// journal still held of them is counted after the erasers have run.
+func (t *Tx) erased(ctx context.Context, n int, subject func(int) core.Subject) (map[core.Subject]bool, error) {
+	asked := make(map[core.Subject]bool, n)
+	var args []any
+	out := map[core.Subject]bool{}
+	look := func() error {
+		err := each(ctx, t.tx, `SELECT subject FROM erasure WHERE subject IN (?`+strings.Repeat(", ?", len(args)-1)+`)`, args, func(scan scanner) error {
+			var b []byte
+			if err := scan(&b); err != nil {
+				return err
+			}
+			var s core.Subject
+			err := fill(s[:], b, "subject")
+			out[s] = true
+			return err
+		})
+		args = args[:0]
+		return err
+	}
+	for i := range n {
+		s := subject(i)
+		if s.IsZero() || asked[s] {
+			continue
+		}
+		asked[s] = true
+		if args = append(args, s[:]); len(args) == 500 { // far below the engines' bounds
+			if err := look(); err != nil {
+				return nil, fmt.Errorf("look for the erased: %w", err)
+			}
+		}
+	}
+	if len(args) > 0 {
+		if err := look(); err != nil {
+			return nil, fmt.Errorf("look for the erased: %w", err)
+		}
+	}
+	return out, nil
+}
+
+// AddCounts adds to the counts by minute and to the totals. What is of an
+// erased subject counts as nobody's (CC 4.8).
 func (t *Tx) AddCounts(ctx context.Context, counts []telemetry.Count) error {
 	type total struct {
 		product core.ProductID
@@ -18,7 +61,11 @@ func (t *Tx) AddCounts(ctx context.Context, counts []telemetry.Count) error {
 	var order []total
 	sums := map[total]uint64{}
 	ctx = context.WithoutCancel(ctx) // many short statements
-	err := t.many(ctx, `INSERT INTO telemetry_count (minute, product, subject, kind, reason, n) VALUES (?, ?, ?, ?, ?, ?)
+	erased, err := t.erased(ctx, len(counts), func(i int) core.Subject { return counts[i].Subject })
+	if err != nil {
+		return fmt.Errorf("add counts: %w", err)
+	}
+	err = t.many(ctx, `INSERT INTO telemetry_count (minute, product, subject, kind, reason, n) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (minute, product, subject, kind, reason) DO UPDATE SET n = telemetry_count.n + excluded.n`,
 		len(counts), func(i int) []any {
 			c := &counts[i]
@@ -27,7 +74,11 @@ func (t *Tx) AddCounts(ctx context.Context, counts []telemetry.Count) error {
 				order = append(order, k)
 			}
 			sums[k] += c.N
-			return []any{int64(c.Minute), string(c.Product), someSubject(c.Subject), string(c.Kind), string(c.Reason), int64(c.N)}
+			subject := c.Subject
+			if erased[subject] {
+				subject = core.Subject{}
+			}
+			return []any{int64(c.Minute), string(c.Product), someSubject(subject), string(c.Kind), string(c.Reason), int64(c.N)}
 		})
 	if err != nil {
 		return fmt.Errorf("add counts: %w", err)
@@ -44,9 +95,18 @@ func (t *Tx) AddCounts(ctx context.Context, counts []telemetry.Count) error {
 	return nil
 }
 
-// AddSubjectCounts adds to the running figures of subjects.
+// AddSubjectCounts adds to the running figures of subjects, but not of those
+// who are erased (CC 4.8).
 func (t *Tx) AddSubjectCounts(ctx context.Context, counts []telemetry.SubjectCount) error {
-	err := t.many(context.WithoutCancel(ctx), `INSERT INTO telemetry_subject
+	ctx = context.WithoutCancel(ctx) // many short statements
+	erased, err := t.erased(ctx, len(counts), func(i int) core.Subject { return counts[i].Subject })
+	if err != nil {
+		return fmt.Errorf("add counts of subjects: %w", err)
+	}
+	if len(erased) > 0 {
+		counts = slices.DeleteFunc(slices.Clone(counts), func(c telemetry.SubjectCount) bool { return erased[c.Subject] })
+	}
+	err = t.many(ctx, `INSERT INTO telemetry_subject
 			(subject, product, accepted, stored, duplicates, dropped_fields, refused, last_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (subject, product) DO UPDATE SET accepted = telemetry_subject.accepted + excluded.accepted,
 			stored = telemetry_subject.stored + excluded.stored, duplicates = telemetry_subject.duplicates + excluded.duplicates,

@@ -115,6 +115,34 @@ func Counts(t *testing.T, open func(*testing.T) *store.Store) {
 		t.Errorf("sums changed from\n%s to\n%s", sums, after)
 	}
 
+	// What comes after an erasure counts for nobody, too.
+	err := s.Update(ctx, func(tx *store.Tx) error {
+		return tx.InsertErasure(ctx, telemetry.ErasureRow{Subject: ann, Product: "p", State: telemetry.ErasureAsked})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	update(func(tx telemetry.ProjectionTx) error {
+		err := tx.AddCounts(ctx, []telemetry.Count{
+			count(101, ann, telemetry.CountRefused, telemetry.ReasonNotJSON, 2), count(101, nobody, telemetry.CountRefused, telemetry.ReasonNotJSON, 3),
+			count(101, bob, telemetry.CountExpired, "", 1),
+		})
+		if err != nil {
+			return err
+		}
+		return tx.AddSubjectCounts(ctx, []telemetry.SubjectCount{{Subject: ann, Product: "p", Refused: 2}, {Subject: bob, Product: "p", Accepted: 1}})
+	})
+	for _, c := range minutes(0, 100) {
+		if c.Subject == ann {
+			t.Errorf("counted for the erased: %+v", c)
+		}
+	}
+	sent := totals("p")
+	if len(of(ann)) != 0 || of(bob)[0].Accepted != 11 || sent.RefusedBy(telemetry.ReasonNotJSON) != 7 || sent.Expired != 9 {
+		t.Errorf("after the erasure: %v, of the other %v, totals %+v", of(ann), of(bob), sent)
+	}
+	before = totals("")
+
 	update(func(tx telemetry.ProjectionTx) error {
 		n, err := tx.PruneCounts(ctx, 101)
 		if n == 0 {
