@@ -42,7 +42,7 @@ func corpus(t *testing.T) []string {
 
 // TestFaulty holds what is said of each faulty file, place, rule, fix and caret.
 // CC 1.2, 1.6, 1.9, 2.6, 2.7, 2.8, 2.10, 2.12, 2.13, 2.14, 3.1, 3.2, 3.7, 3.10, 3.13, 3.15,
-// 4.3, 4.4, 4.5, 4.6, 4.7, 4.9, 4.11, 4.13, 4.16, 5.14, 6.15, 7.11, 8.1: a file that breaks
+// CC 4.3, 4.4, 4.5, 4.6, 4.7, 4.9, 4.11, 4.13, 4.16, 5.14, 6.15, 7.11, 8.1: a file that breaks
 // one of them is refused. See Rules for which.
 func TestFaulty(t *testing.T) {
 	known := map[string]bool{}

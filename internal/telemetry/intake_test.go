@@ -388,6 +388,7 @@ func TestPublishedPlanReachesSessions(t *testing.T) {
 	d.want(t, d.in.Message(stranger, []byte("climate"), []byte(`{"mode":"off"}`), done, 0), Refuse, ReasonNoPlan)
 }
 
+// CC 5.9: what no declaration names is a finding, the first time.
 func TestFindingsAreFewAndTame(t *testing.T) {
 	d := newDoor(t)
 	src := d.source()
