@@ -153,11 +153,6 @@ func (c *conn) publish(b *burst) bool {
 	return c.message(b, token, topic, free)
 }
 
-// reasonQuarantined refuses what a device in quarantine sends: two hold its
-// identity, and which of them it is cannot be seen (CC 3.2; design, section 5,
-// Identity). It keeps its session, for updates and diagnostics.
-const reasonQuarantined telemetry.Reason = "quarantined"
-
 // message authorises and judges one message. It is called for every PUBLISH
 // after its alias was resolved (CC 3.6).
 func (c *conn) message(b *burst, token uint32, topic []byte, free bool) bool {
@@ -169,7 +164,7 @@ func (c *conn) message(b *burst, token uint32, topic []byte, free bool) bool {
 			return c.refused(b, token, t.Stream, telemetry.ReasonTooLarge, pointsOverRate)
 		}
 		if c.id.Quarantined {
-			return c.refused(b, token, t.Stream, reasonQuarantined, 0)
+			return c.refused(b, token, t.Stream, telemetry.ReasonQuarantined, 0)
 		}
 	case wire.Foreign:
 		return c.refused(b, token, nil, telemetry.ReasonWrongTopic, pointsForeignTopic)
@@ -266,7 +261,7 @@ func (c *conn) refused(b *burst, token uint32, stream []byte, why telemetry.Reas
 // refusalCode is the PUBACK reason code of 5.0 for a reason (section 3.4.2.1).
 func refusalCode(why telemetry.Reason) mqtt.ReasonCode {
 	switch why {
-	case telemetry.ReasonWrongTopic, reasonQuarantined:
+	case telemetry.ReasonWrongTopic, telemetry.ReasonQuarantined:
 		return mqtt.NotAuthorized
 	case telemetry.ReasonUnknownStream:
 		return mqtt.TopicNameInvalid

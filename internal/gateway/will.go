@@ -51,7 +51,7 @@ func (c *conn) fireWill(now time.Time) {
 	switch t.Kind {
 	case wire.Telemetry:
 		if c.id.Quarantined {
-			refuse(t.Stream, reasonQuarantined)
+			refuse(t.Stream, telemetry.ReasonQuarantined)
 			return
 		}
 	case wire.ChildTelemetry, wire.State, wire.Posture, wire.CommandReply:

@@ -24,6 +24,7 @@ const (
 	ReasonRate          Reason = "rate"           // over the stream's, device's or product's rate
 	ReasonWrongTopic    Reason = "wrong-topic"    // not a topic of this device
 	ReasonNotYet        Reason = "not-yet"        // a form or feature this version does not take
+	ReasonQuarantined   Reason = "quarantined"    // two hold the device's identity; which one sends cannot be seen
 )
 
 // Why a message is acknowledged but not stored: by rule, not by fault.
@@ -39,7 +40,7 @@ const ReasonTrouble Reason = "trouble"
 
 // reasonCount is how many reasons there are; reasonAt fixes their order in
 // counters. Append only.
-const reasonCount = 17
+const reasonCount = 18
 
 func reasonAt(i int) Reason {
 	switch i {
@@ -77,6 +78,8 @@ func reasonAt(i int) Reason {
 		return ReasonBeforeOwner
 	case 16:
 		return ReasonTrouble
+	case 17:
+		return ReasonQuarantined
 	}
 	return ""
 }
@@ -126,6 +129,8 @@ func (r Reason) Text() string {
 		return "The product has no declaration in force."
 	case ReasonRate:
 		return "The stream's declared rate is exceeded; send less often."
+	case ReasonQuarantined:
+		return "The device is in quarantine: an old certificate of it was used after its successor; ask the maker."
 	case ReasonWrongTopic:
 		return "This is not a topic of this device."
 	case ReasonNotYet:
