@@ -107,9 +107,11 @@ func eraseAgain(ctx context.Context, c *Config, ring *seal.Keyring) (err error) 
 	}
 	_, err = telemetry.EraseAgain(ctx, telemetry.EraseAgainDeps{
 		Update: update[telemetry.EraseAgainTx](st), View: view[telemetry.EraseAgainTx](st), Has: ring.Has, Now: time.Now,
-		Erasers: []telemetry.Eraser{
-			eraser("ownership", (*store.Tx).DeleteOwnership), eraser("counts", (*store.Tx).ForgetCounts),
-		},
+		// The ownership goes last: it is what says that there is work to do, and
+		// after a crash it must still say so.
+		Erasers: scrubbed(st, []telemetry.Eraser{
+			eraser("counts", (*store.Tx).ForgetCounts), eraser("ownership", (*store.Tx).DeleteOwnership),
+		}),
 	})
 	return err
 }

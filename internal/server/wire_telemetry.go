@@ -97,14 +97,34 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 }
 
 // erasers is every place outside the keyring that must forget a subject. The
-// schema test holds that each column of a subject names one of them.
+// schema test holds that each column of a subject names one of them. After the
+// last one the rows are not in the log of the database either.
 func (s *server) erasers() []telemetry.Eraser {
-	return []telemetry.Eraser{
+	return scrubbed(s.store, []telemetry.Eraser{
 		{Name: "ownership", Erase: s.devices.EndOwnership},
 		{Name: "counts", Erase: func(ctx context.Context, subject core.Subject) error {
 			return s.store.Update(ctx, func(tx *store.Tx) error { return tx.ForgetCounts(ctx, subject) })
 		}},
+	})
+}
+
+// scrubTime bounds the wait for whoever reads the control database during an
+// erasure. One that must wait longer stays open, and is finished by its job.
+const scrubTime = 30 * time.Second
+
+// scrubbed lets the last eraser empty the log of the control database, too.
+func scrubbed(st *store.Store, erasers []telemetry.Eraser) []telemetry.Eraser {
+	last := &erasers[len(erasers)-1]
+	erase := last.Erase
+	last.Erase = func(ctx context.Context, subject core.Subject) error {
+		if err := erase(ctx, subject); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, scrubTime)
+		defer cancel()
+		return st.Scrub(ctx)
 	}
+	return erasers
 }
 
 // owner tells telemetry whose a device is.

@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 	_ "modernc.org/sqlite" // the embedded engine, pure Go
@@ -72,12 +74,15 @@ func (s *Store) open(ctx context.Context) error {
 	return nil
 }
 
+// busyTimeout is how long a connection waits for a lock.
+const busyTimeout = 10 * time.Second
+
 // openSQLite opens a database file with the settings that every file of ours
 // has: durable commits, deleted bytes overwritten (measured: without
 // secure_delete a deleted key stays in the file), references enforced.
 func openSQLite(path, extra string) (*sql.DB, error) {
 	dsn := "file:" + path + "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
-		"&_pragma=secure_delete(ON)&_pragma=foreign_keys(ON)&_pragma=busy_timeout(10000)"
+		"&_pragma=secure_delete(ON)&_pragma=foreign_keys(ON)&_pragma=busy_timeout(" + strconv.FormatInt(busyTimeout.Milliseconds(), 10) + ")"
 	if extra != "" {
 		dsn += "&" + extra
 	}
