@@ -85,8 +85,9 @@ type ReadRequest struct {
 
 // Withheld is a field that the session does not show, and why in a word:
 // "reader" (the role is not among its readers), "purpose" (it is not collected
-// for that), "step-up" or "two-persons" (its declaration asks for a protection
-// that this way of reading does not have).
+// for that), "removed" (the declaration in force no longer has it), "step-up"
+// or "two-persons" (its declaration asks for a protection that this way of
+// reading does not have).
 type Withheld struct{ Field, Why string }
 
 // OpenReading is one reading with the values that the reader may see.
@@ -320,7 +321,9 @@ func newView(policies []*declaration.Policy, q *ReadRequest) (*view, error) {
 				continue
 			}
 			why := refusal(f, q)
-			if _, inForce := now.Field(f.Name); why == "" && inForce != nil && inForce != f {
+			if _, inForce := now.Field(f.Name); why == "" && inForce == nil {
+				why = "removed"
+			} else if why == "" && inForce != f {
 				why = refusal(inForce, q)
 			}
 			if why != "" {

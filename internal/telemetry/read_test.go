@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/declaration"
 	"github.com/hawser-iot/hawser/internal/seal"
 	"github.com/hawser-iot/hawser/internal/telemetry"
 )
@@ -185,6 +187,40 @@ func TestReadFollowsTheDeclaration(t *testing.T) {
 	got, _, err = x.readAll(t, telemetry.ReadRequest{Device: "A1"})
 	must(t, err)
 	same(t, "widened again", got, []string{`1 {"heating":true,"temperature":20}`, `2 {"heating":true}`, `3 {"heating":true,"temperature":22}`})
+}
+
+// TestReadWithholdsRemovedFields (CC 2.10): a field that the declaration in
+// force no longer has is not read, though its old readings are kept.
+func TestReadWithholdsRemovedFields(t *testing.T) {
+	x := newEstate(t)
+	s := x.device(t, "A1")
+	x.send(t, s, 3*hour, 1, v(20, true, "n"))
+	without := thermostat
+	for line := range strings.Lines(thermostat) {
+		if strings.Contains(line, "heating:") {
+			without = strings.Replace(thermostat, line, "", 1)
+		}
+	}
+	d, err := declaration.Parse("thermostat.yaml", fmt.Appendf(nil, without, 2, "[owner, support]"))
+	must(t, err)
+	p, err := declaration.Compile(d)
+	must(t, err)
+	got, _, err := x.readAll(t, telemetry.ReadRequest{Device: "A1"})
+	must(t, err)
+	same(t, "before", got, []string{`1 {"heating":true,"temperature":20}`})
+	must(t, x.decl.Publish(t.Context(), staff, p))
+	for _, fields := range [][]string{nil, {"heating", "temperature"}} {
+		got, done, err := x.readAll(t, telemetry.ReadRequest{Device: "A1", Fields: fields})
+		must(t, err)
+		same(t, "removed", got, []string{`1 {"temperature":20}`})
+		if !slices.Contains(done.Withheld, telemetry.Withheld{Field: "heating", Why: "removed"}) {
+			t.Errorf("withheld %v", done.Withheld)
+		}
+	}
+	must(t, x.decl.Publish(t.Context(), staff, policy(t, 3, "[owner, support]")))
+	got, _, err = x.readAll(t, telemetry.ReadRequest{Device: "A1"})
+	must(t, err)
+	same(t, "declared again", got, []string{`1 {"heating":true,"temperature":20}`})
 }
 
 // TestReadShowsNothingThatIsDue (CC 4.4), though expiry has not come to it yet.
