@@ -222,7 +222,7 @@ func (s *HoldService) place(ctx context.Context, h *HoldRow, note HoldNote) erro
 	if err := s.d.step("hold file"); err != nil {
 		return err
 	}
-	if err := s.copy(ctx, h); err != nil {
+	if _, err := s.copy(ctx, h); err != nil {
 		return err
 	}
 	if err := s.d.step("hold copy"); err != nil {

@@ -53,7 +53,8 @@ func (s *HoldService) on(ctx context.Context, subject core.Subject) (rows []Hold
 }
 
 // beforeErasure copies aside what is left of a subject, and names the holds
-// that keep it.
+// that keep it. While a damaged file may hold what they have not got, it fails
+// with core.Unavail, "held-epoch-damaged": the key must stay.
 func (s *HoldService) beforeErasure(ctx context.Context, subject core.Subject) ([]string, error) {
 	rows, err := s.on(ctx, subject)
 	if err != nil {
@@ -65,30 +66,41 @@ func (s *HoldService) beforeErasure(ctx context.Context, subject core.Subject) (
 		if !s.d.Keys.Has(subject) { // redone: the copy was made before the key went
 			continue
 		}
-		if err := s.copy(ctx, &h); err != nil {
+		damaged, err := s.copy(ctx, &h)
+		if err == nil && len(damaged) > 0 {
+			err = &core.Error{
+				Kind: core.Unavail, Reason: "held-epoch-damaged",
+				Message: fmt.Sprintf("the file of epoch %s is damaged, and may hold readings that a legal hold has not got", damaged[0]),
+				Hint:    "the erasure is noted, and goes on by itself once the file is restored or the hold released; see `hawser hold list`",
+			}
+		}
+		if err != nil {
 			return nil, fmt.Errorf("hold %s: %w", h.ID, err)
 		}
 	}
 	return ids, nil
 }
 
-// copy keeps aside all that is not yet.
-func (s *HoldService) copy(ctx context.Context, h *HoldRow) error {
+// copy keeps aside all that is not yet, and names the epochs of which it could
+// not read all because their file is damaged.
+func (s *HoldService) copy(ctx context.Context, h *HoldRow) (damaged []core.Epoch, err error) {
 	epochs, err := s.epochs(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, e := range epochs {
 		missing, err := s.copyEpoch(ctx, h, e)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if missing {
-			// It is kept as it is, and not ended while it cannot be copied.
+			// It is kept as it is, and neither ended nor its subject erased
+			// while it cannot be copied.
+			damaged = append(damaged, e)
 			s.d.Log.WarnContext(ctx, "an epoch file under a legal hold is damaged", slog.String("hold", h.ID), slog.String("epoch", e.String()))
 		}
 	}
-	return nil
+	return damaged, nil
 }
 
 // epochs are those of which there may be rows.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -314,5 +315,41 @@ func TestLostHold(t *testing.T) {
 	must(t, x.holds.Resume(t.Context()))
 	if r := x.records(t, telemetry.RecordHoldLost); len(x.list(t)) != 0 || len(r) != 1 || fact(r[0], "hold") != h.ID || !strings.HasPrefix(r[0].Actor.String(), "job:") {
 		t.Errorf("holds %v, records %+v", x.list(t), r)
+	}
+}
+
+// TestHoldAgainstADamagedFile: what a hold has not got yet may lie in a file
+// that does not open. Then the erasure stays open and the key lives, until the
+// file is repaired; one of somebody without a hold goes on.
+func TestHoldAgainstADamagedFile(t *testing.T) {
+	x, gone, kept := settled(t)
+	h, err := x.holds.Place(t.Context(), staff, "A1", order)
+	must(t, err)
+	x.send(t, gone, hour, 4, v(21, true, "after the hold"))
+	must(t, x.files.Close())
+	path := filepath.Join(x.data, "telemetry", core.EpochAt(30*day, day, x.clock().Add(-hour)).String()+".db")
+	whole, err := os.ReadFile(path)
+	must(t, err)
+	x.close()
+	must(t, os.WriteFile(path, []byte(strings.Repeat("damage", 1000)), 0o600))
+	x.open(t, nil)
+	for range 2 {
+		_, err = x.erase.Erase(t.Context(), staff, "A1", why)
+		wantReason(t, "erase beside a damaged file", err, core.Unavail, "held-epoch-damaged")
+		wantReason(t, "finish beside a damaged file", x.erase.Finish(t.Context()), core.Unavail, "held-epoch-damaged")
+	}
+	if !x.ring.Has(gone) || len(x.records(t, telemetry.RecordErased)) != 0 {
+		t.Fatal("the key went before the hold had its readings")
+	}
+	if _, err := x.erase.Erase(t.Context(), staff, "B2", why); err != nil || x.ring.Has(kept) {
+		t.Errorf("the erasure of somebody else: %v", err)
+	}
+
+	x.close()
+	must(t, os.WriteFile(path, whole, 0o600))
+	x.open(t, nil)
+	must(t, x.erase.Finish(t.Context()))
+	if held := x.held(t, h.ID); x.ring.Has(gone) || len(held) != 12 || !slices.Contains(held, `4 {"note":"after the hold"}`) {
+		t.Errorf("finished: has %v, held %q", x.ring.Has(gone), held)
 	}
 }
