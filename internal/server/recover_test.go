@@ -406,3 +406,32 @@ func TestDeviceOutlivesRestarts(t *testing.T) {
 	}
 	verify()
 }
+
+// TestDamagedLateLane: a late lane that does not open is put aside, doctor says
+// so, and the server serves.
+func TestDamagedLateLane(t *testing.T) {
+	home := newHome(t, core.Test, "")
+	l := start(t, home)
+	l.publish(t, testDeclaration)
+	u := l.enrol(t, "A1")
+	if f := l.finding(t, "late lane"); f != "" {
+		t.Fatalf("doctor says of a whole one: %s", f)
+	}
+	if err := l.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(home, "data", "telemetry", "late.db"), []byte(strings.Repeat("damage", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l = start(t, home)
+	waitFor(t, 10*time.Second, "doctor names the late lane", func() bool {
+		f := l.finding(t, "late lane")
+		return strings.HasPrefix(f, "error") && strings.Contains(f, "put aside as late.db")
+	})
+	c := dialMQTT(t, l, u)
+	c.publish(t, "telemetry/climate", `{"temp":20.5}`)
+	c.close(t)
+	if lines, err := l.readAll(t, "A1"); err != nil || len(lines) != 1 {
+		t.Errorf("beside it: %d readings, %v", len(lines), err)
+	}
+}
