@@ -3,6 +3,7 @@ package telemetry_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -203,7 +204,13 @@ func TestExpireKilledAtEachStep(t *testing.T) {
 				break
 			}
 			seen[x.name] = true
+			if testing.Short() {
+				at += rand.IntN(4)
+			}
 		}
+	}
+	if testing.Short() {
+		return // some arrows only
 	}
 	for _, name := range []string{"update", "freeze", "hold", "shred", "remove", "drop"} {
 		if !seen[name] || !seen[name+", done"] {

@@ -249,7 +249,7 @@ func (w *works) project() telemetry.ProjectorState {
 
 func (w *works) settle(p *telemetry.Projector) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Minute)
 	defer cancel()
 	if err := p.Settle(ctx); err != nil {
 		w.t.Fatalf("settle: %v; state %+v", err, p.State())

@@ -100,8 +100,11 @@ func killReading(n uint64) telemetry.Reading {
 // reading that was acknowledged is filed once, in files that verify.
 func TestProjectorKilledBySIGKILL(t *testing.T) {
 	lives := 5
-	if os.Getenv("HAWSER_SOAK") != "" {
+	switch {
+	case os.Getenv("HAWSER_SOAK") != "":
 		lives = 100
+	case testing.Short():
+		lives = 2
 	}
 	dir := t.TempDir()
 	next, acked := uint64(1), map[uint64]bool{}
@@ -263,7 +266,7 @@ func TestProjectorCatchesUp(t *testing.T) {
 	w := newWorks(t)
 	b := &backlog{devices: 20, minutes: 5 * 24 * 60, at: projectStart.Add(-5 * day)}
 	if testing.Short() {
-		b.devices = 5
+		b.devices = 1
 	}
 	runtime.GC()
 	var before, during runtime.MemStats

@@ -180,8 +180,11 @@ func TestProjectorKilledAtEachStep(t *testing.T) {
 		t.Fatalf("totals of a quiet life: %s", want)
 	}
 	stride := 17 // every step is met before or after, over some runs of the suite
-	if os.Getenv("HAWSER_SOAK") != "" {
+	switch {
+	case os.Getenv("HAWSER_SOAK") != "":
 		stride = 1
+	case testing.Short():
+		stride = 60
 	}
 	seen := map[string]bool{}
 	for _, after := range []bool{false, true} {
@@ -246,7 +249,11 @@ func (p *platter) Sync(ctx context.Context, es []core.Epoch) error {
 func TestProjectorPowerCut(t *testing.T) {
 	for name, lazy := range map[string]bool{"synced": false, "syncs that lie": true} {
 		t.Run(name, func(t *testing.T) {
-			for kill := 2 + rand.IntN(17); kill < 60; kill += 17 {
+			step := 17
+			if testing.Short() {
+				step = 40
+			}
+			for kill := 2 + rand.IntN(17); kill < 60; kill += step {
 				w := newWorks(t)
 				w.limits.Rows = 12
 				annRows, bobRows := story(w.tape)

@@ -137,7 +137,7 @@ func TestSealMinute(t *testing.T) {
 	// Many files make several records, each file once.
 	var m maker
 	var rs []telemetry.Reading
-	for i := range 300 {
+	for i := range 140 {
 		r := m.reading(ann, projectStart.Add(-time.Duration(i)*time.Hour), uint64(1000+i), 100*time.Hour)
 		r.Parts[0].Epoch.Keep = time.Duration(400+i) * time.Hour // a class of its own
 		rs = append(rs, r)
@@ -155,8 +155,8 @@ func TestSealMinute(t *testing.T) {
 		}
 		files += len(r.Facts)
 	}
-	if files != 300 {
-		t.Errorf("%d files recorded, want 300", files)
+	if files != 140 {
+		t.Errorf("%d files recorded, want 140", files)
 	}
 }
 
