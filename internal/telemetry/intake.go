@@ -308,7 +308,7 @@ func (in *Intake) seal(src *Source, sp *StreamPlan, w *work, now time.Time) (old
 	return old, nil
 }
 
-// errEnded says that an epoch's key is destroyed.
+// errEnded says that an epoch is past its keep-time.
 var errEnded = errors.New("the epoch has ended")
 
 // lease gives the key for readings of a subject in an epoch, and makes the
@@ -333,13 +333,17 @@ func (in *Intake) lease(s core.Subject, e core.Epoch) (*seal.Key, error) {
 }
 
 // keyError sorts the keyring's refusals into those that are a rule at work and
-// those that are our trouble.
+// those that are our trouble. Epochs that are due were sorted out before: one
+// that is destroyed although it is not due went while the server's clock stood
+// later. What comes for it is not too old, and no rule lets us lose it.
 func keyError(err error) error {
 	switch core.ReasonOf(err) {
 	case "erased":
 		return errUnowned
-	case "epoch-destroyed", "epoch-due":
+	case "epoch-due":
 		return fmt.Errorf("%w: %w", errEnded, err)
+	case "epoch-destroyed":
+		return fmt.Errorf("before its time, by this server's clock, which may have stood later: %w", err)
 	}
 	return err
 }
