@@ -29,7 +29,7 @@ const sealContextErase = "erasure"
 // holds a subject names its eraser: one of these or one of the server's list.
 const (
 	EraserKey  = "key"  // ciphertext under the subject's key: it goes with the key
-	EraserKept = "kept" // a pseudonym that nothing links to anybody any more, or the maker's own register
+	EraserKept = "kept" // a pseudonym that names nobody by itself, or the maker's own register
 )
 
 // Eraser empties one place of what is said there of a subject. It may be

@@ -44,8 +44,9 @@ CREATE TABLE device_key (
 	first_us     BIGINT NOT NULL             -- [plain] Unix microseconds
 );
 
--- Whose a unit is. The only place where a unit and a subject meet: the eraser
--- deletes the row.
+-- Whose a unit is. The only row that has a unit and a subject side by side: the
+-- eraser deletes it. Rows of readings lead there through `certificate`; see the
+-- table `erasure`.
 CREATE TABLE ownership (
 	subject      BLOB PRIMARY KEY,           -- [pseudonym; eraser=ownership] of the owner
 	device       TEXT NOT NULL UNIQUE REFERENCES device (id), -- [device; eraser=ownership] whose
