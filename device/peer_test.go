@@ -532,7 +532,7 @@ func start(t *testing.T, d *Device) (stop func() error) {
 			cancel()
 			select {
 			case err = <-ended:
-			case <-time.After(10 * time.Second):
+			case <-time.After(waitLimit):
 				err = errors.New("Run does not return")
 			}
 		})
@@ -542,12 +542,16 @@ func start(t *testing.T, d *Device) (stop func() error) {
 	return stop
 }
 
+// waitLimit is how long a test waits for what must happen: long, because the
+// race detector and a busy machine make everything slow. Nothing waits in vain.
+const waitLimit = 60 * time.Second
+
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(waitLimit)
 	for !f() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 10 s: %s", what)
+			t.Fatalf("not within %s: %s", waitLimit, what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -262,6 +262,8 @@ func TestTLS12OnlyWhereDeclared(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The clock must not move before the server has seen the handshake to its end.
+	eventually(t, "the handshake is counted", func() bool { return d.g.Stats().TLS12 == 1 })
 	_ = c.Close() // only the handshake matters
 	weak := conf.Clone()
 	weak.CipherSuites = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_128_GCM_SHA256}
