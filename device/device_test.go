@@ -217,7 +217,7 @@ func TestLostAcks(t *testing.T) {
 	eventually(t, "most messages seen", func() bool {
 		done := false
 		b.mqtt.set(func() { done = n > 55 })
-		if !done && b.mqtt.idle(300*time.Millisecond) {
+		if !done && b.mqtt.idle(time.Second) {
 			b.mqtt.cut()
 		}
 		return done

@@ -339,6 +339,7 @@ func (p *mqttPeer) stop() {
 func (p *mqttPeer) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.last = time.Now() // who comes back gets the time to speak
 	for c := range p.conns {
 		_ = c.(*tls.Conn).NetConn().Close()
 	}
