@@ -270,7 +270,9 @@ func (d *door) stored() (readings []telemetry.Reading, refusals []telemetry.Refu
 			}
 			switch kind {
 			case telemetry.RecordReading:
-				reading.Parts = nil // they alias the batch
+				for i := range reading.Parts { // they alias the batch
+					reading.Parts[i].Sealed = bytes.Clone(reading.Parts[i].Sealed)
+				}
 				readings = append(readings, reading)
 			case telemetry.RecordRefusal:
 				refusals = append(refusals, refusal)
@@ -280,6 +282,18 @@ func (d *door) stored() (readings []telemetry.Reading, refusals []telemetry.Refu
 			return readings, refusals
 		}
 	}
+}
+
+// sender opens what a reading says of who sent it.
+func (d *door) sender(r *telemetry.Reading) telemetry.Sender {
+	d.t.Helper()
+	p := &r.Parts[0]
+	key := must[*seal.Key](d.t)(d.keys.Lease(r.Subject, p.Epoch))
+	s, _, err := telemetry.CutPlain(must[[]byte](d.t)(key.Open(nil, p.Sealed, telemetry.AppendAAD(nil, r, p))))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return s
 }
 
 // eventually waits until f holds.

@@ -196,12 +196,12 @@ func TestAcksInOrder(t *testing.T) {
 	}
 	wg.Wait()
 	got, _ := d.stored()
-	last := map[[16]byte]uint64{}
+	last := map[core.Subject]uint64{}
 	for _, r := range got {
-		if r.HasSeq && r.Seq < last[r.Sender] {
-			t.Fatalf("a device's readings were stored out of order: %d after %d", r.Seq, last[r.Sender])
+		if r.HasSeq && r.Seq < last[r.Subject] {
+			t.Fatalf("a device's readings were stored out of order: %d after %d", r.Seq, last[r.Subject])
 		}
-		last[r.Sender] = r.Seq
+		last[r.Subject] = r.Seq
 	}
 	if want := devices * messages / 5 * 3; len(got) != want {
 		t.Errorf("%d stored, want %d", len(got), want)

@@ -8,6 +8,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/mqtt"
+	"github.com/hawser-iot/hawser/internal/telemetry"
 )
 
 // renew gives the holder of a certificate the next one, as EST would.
@@ -96,9 +97,9 @@ func TestCopiedCertificateHoldsBoth(t *testing.T) {
 		return honest.acked(n) == 0
 	})
 	got, _ := d.stored()
-	for _, r := range got {
-		if r.Sender != [16]byte(d.g.table.find("A1").live()[0].serial) {
-			t.Errorf("a reading of %x was stored", r.Sender)
+	for i := range got {
+		if s := d.sender(&got[i]); s != telemetry.Sender(d.g.table.find("A1").live()[0].serial) {
+			t.Errorf("a reading of %x was stored", s)
 		}
 	}
 }

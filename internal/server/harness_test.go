@@ -59,6 +59,7 @@ type live struct {
 	roots  *x509.CertPool
 	stop   func() error
 	log    *lockedBuffer
+	now    func() time.Time // the server's clock, and its clients'; nil: the system's
 }
 
 type lockedBuffer struct {
@@ -112,7 +113,7 @@ func startAt(t testing.TB, home, keysHome string, now func() time.Time) *live {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &live{home: home, client: api.NewClient(c.Socket), log: &lockedBuffer{}}
+	l := &live{home: home, client: api.NewClient(c.Socket), log: &lockedBuffer{}, now: now}
 	ready, ended := make(chan Addresses, 1), make(chan error, 1)
 	go func() {
 		ended <- Run(ctx, c, Options{Version: "test", Log: l.log, Now: now, Ready: func(a Addresses) { ready <- a }})
@@ -250,7 +251,7 @@ func (l *live) enrolWith(t testing.TB, id core.DeviceID, code string) *unit {
 }
 
 func (l *live) tls(u *unit) *tls.Config {
-	c := &tls.Config{RootCAs: l.roots, ServerName: "localhost", MinVersion: tls.VersionTLS13}
+	c := &tls.Config{RootCAs: l.roots, ServerName: "localhost", MinVersion: tls.VersionTLS13, Time: l.now}
 	if u != nil {
 		c.Certificates = []tls.Certificate{u.cert}
 	}

@@ -4,6 +4,7 @@
 -- One row: whose file this is and how far it has come.
 CREATE TABLE epoch (
 	one         INTEGER PRIMARY KEY CHECK (one = 1), -- [plain] always 1
+	layout      INTEGER NOT NULL, -- [plain] of this file; another one than the program's is not read
 	keep_s      INTEGER NOT NULL, -- [plain] keep-time of its readings, in seconds
 	start_s     INTEGER NOT NULL, -- [plain] first instant of the epoch, Unix seconds
 	length_s    INTEGER NOT NULL, -- [plain] length of the epoch in seconds
@@ -20,10 +21,6 @@ CREATE TABLE epoch (
 CREATE TABLE subjects (
 	id      INTEGER PRIMARY KEY, -- [plain] number used in rows
 	subject BLOB NOT NULL UNIQUE -- [pseudonym; eraser=kept] whom rows are about
-) STRICT;
-CREATE TABLE senders (
-	id     INTEGER PRIMARY KEY, -- [plain] number used in rows
-	sender BLOB NOT NULL UNIQUE -- [device; eraser=kept] serial of the certificate that rows came in on
 ) STRICT;
 CREATE TABLE lanes (
 	id       INTEGER PRIMARY KEY, -- [plain] number used in rows
@@ -52,7 +49,7 @@ CREATE TABLE rows (
 	boot    INTEGER NOT NULL, -- [plain] boot count of the device; not numbered: the journal, see journals
 	seq     INTEGER NOT NULL, -- [plain] number of the reading; not numbered: batch * 2^20 + index
 	t       INTEGER NOT NULL, -- [plain] time of the reading, milliseconds since the start of the epoch
-	head    BLOB NOT NULL,    -- [device; eraser=kept] number of the sender, context, flags, counter of the gateway, lag of the receipt: varints
+	head    BLOB NOT NULL,    -- [plain] context, flags, counter of the gateway, lag of the receipt: varints
 	sealed  BLOB NOT NULL     -- [sealed; eraser=key] the values
 ) STRICT;
 -- It keeps readings single and finds those of one subject.

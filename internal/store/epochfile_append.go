@@ -114,14 +114,13 @@ func (f *epochFile) append(ctx context.Context, a *telemetry.Append) (err error)
 // rowHead is what stands packed in a row's column head. Reading a row costs by
 // the column, so what is never asked for by itself shares one.
 type rowHead struct {
-	sender, context int64
-	flags           telemetry.Flags
-	counter         uint64
-	lag             int64 // time of receipt less time of the reading, milliseconds
+	context int64
+	flags   telemetry.Flags
+	counter uint64
+	lag     int64 // time of receipt less time of the reading, milliseconds
 }
 
 func appendRowHead(dst []byte, n *numbers, rd *telemetry.Reading) []byte {
-	dst = binary.AppendUvarint(dst, uint64(n.sender))
 	dst = binary.AppendUvarint(dst, uint64(n.context))
 	dst = append(dst, byte(rd.Flags))
 	dst = binary.AppendUvarint(dst, rd.Counter)
@@ -141,7 +140,7 @@ func parseRowHead(b []byte) (h rowHead, ok bool) {
 		rest = rest[n:]
 		return v
 	}
-	h.sender, h.context = int64(next()), int64(next())
+	h.context = int64(next())
 	if !ok || len(rest) == 0 {
 		return rowHead{}, false
 	}

@@ -41,7 +41,7 @@ func BenchmarkAppend(b *testing.B) {
 				d, round := n%devices, n/devices
 				a.Rows[i] = telemetry.Row{
 					Reading: telemetry.Reading{
-						Product: "aria-thermostat", Subject: subjects[d], Sender: [16]byte(subjects[d]), Stream: "climate",
+						Product: "aria-thermostat", Subject: subjects[d], Stream: "climate",
 						T: e.Start*1000 + int64(round)*60_000 + int64(d), Received: e.Start*1000 + int64(round)*60_000 + int64(d) + 40,
 						HasSeq: true, Boot: 3, Seq: uint64(round), Counter: uint64(n),
 					},

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
@@ -71,6 +72,18 @@ func TestDamagedFileIsPutAside(t *testing.T) {
 			}
 		}
 	}
+	execute := func(query string) func(*testing.T, string) {
+		return func(t *testing.T, path string) {
+			t.Helper()
+			db, err := sql.Open("sqlite", path)
+			if err == nil {
+				_, err = db.Exec(query)
+			}
+			if err := errors.Join(err, db.Close()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	for name, c := range map[string]struct {
 		hurt func(*testing.T, string)
 		use  func(context.Context, *EpochFiles) error
@@ -105,6 +118,8 @@ func TestDamagedFileIsPutAside(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, nil},
+		"another layout":             {execute(`UPDATE epoch SET layout = 1`), nil},
+		"layout before it was named": {execute(`ALTER TABLE epoch DROP COLUMN layout`), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "telemetry")

@@ -8,8 +8,8 @@ import (
 	"github.com/hawser-iot/hawser/internal/telemetry"
 )
 
-// maxRemembered bounds the subjects, and the senders, whose numbers are kept
-// in memory for each open file. The others are looked up.
+// maxRemembered bounds the subjects whose numbers are kept in memory for each
+// open file. The others are looked up.
 const maxRemembered = 1 << 18
 
 type laneKey struct {
@@ -27,10 +27,8 @@ type contextKey struct {
 // dictionary holds the numbers that stand for longer things in rows. The
 // small ones are held both ways and whole.
 type dictionary struct {
-	subjects map[core.Subject]int64
-	senders  map[[16]byte]int64
-	// allSubjects, allSenders: what is not in the map is not in the file.
-	allSubjects, allSenders bool
+	subjects    map[core.Subject]int64
+	allSubjects bool // what is not in the map is not in the file
 	small
 }
 
@@ -43,37 +41,29 @@ type small struct {
 	journalsAt map[int64]string
 }
 
-// load reads the small dictionaries, and the large ones while they are small.
+// load reads the small dictionaries, and the large one while it is small.
 func (d *dictionary) load(ctx context.Context, tx *sql.Tx) error {
-	*d = dictionary{subjects: map[core.Subject]int64{}, senders: map[[16]byte]int64{}}
+	*d = dictionary{subjects: map[core.Subject]int64{}}
 	if err := d.small.load(ctx, tx); err != nil {
 		return err
 	}
-	var err error
-	if d.allSubjects, err = loadLarge(ctx, tx, `SELECT id, subject FROM subjects LIMIT ?`, d.subjects); err != nil {
-		return err
-	}
-	d.allSenders, err = loadLarge(ctx, tx, `SELECT id, sender FROM senders LIMIT ?`, d.senders)
-	return err
-}
-
-func loadLarge[K ~[16]byte](ctx context.Context, tx *sql.Tx, query string, into map[K]int64) (all bool, err error) {
-	err = each(ctx, tx, query, []any{maxRemembered + 1}, func(scan scanner) error {
+	err := each(ctx, tx, `SELECT id, subject FROM subjects LIMIT ?`, []any{maxRemembered + 1}, func(scan scanner) error {
 		var id int64
 		var b sql.RawBytes
 		if err := scan(&id, &b); err != nil {
 			return err
 		}
-		if len(b) == 16 { // another length is nobody's: verification names its rows
-			into[K(b)] = id
+		if len(b) == len(core.Subject{}) { // another length is nobody's: verification names its rows
+			d.subjects[core.Subject(b)] = id
 		}
 		return nil
 	})
-	if len(into) > maxRemembered {
-		clear(into)
-		return false, err
+	d.allSubjects = err == nil
+	if len(d.subjects) > maxRemembered {
+		clear(d.subjects)
+		d.allSubjects = false
 	}
-	return err == nil, err
+	return err
 }
 
 // querier is a transaction or a connection.
@@ -143,20 +133,13 @@ func (m *small) load(ctx context.Context, q querier) error {
 
 // numbers are what stands for a row's longer columns.
 type numbers struct {
-	subject, lane, boot, seq, sender, context int64
+	subject, lane, boot, seq, context int64
 }
 
 // numbersOf gives r's numbers and makes those that are missing.
 func (d *dictionary) numbersOf(ctx context.Context, tx *sql.Tx, r *telemetry.Row) (n numbers, err error) {
 	rd := &r.Reading
-	n.subject, err = large(ctx, tx, d.subjects, &d.allSubjects, rd.Subject,
-		`SELECT id FROM subjects WHERE subject = ?`, `INSERT INTO subjects (subject) VALUES (?)`)
-	if err != nil {
-		return n, err
-	}
-	n.sender, err = large(ctx, tx, d.senders, &d.allSenders, rd.Sender,
-		`SELECT id FROM senders WHERE sender = ?`, `INSERT INTO senders (sender) VALUES (?)`)
-	if err != nil {
+	if n.subject, err = d.subject(ctx, tx, rd.Subject); err != nil {
 		return n, err
 	}
 	lane := laneKey{rd.Stream, r.Part.Group, rd.HasSeq}
@@ -178,28 +161,28 @@ func (d *dictionary) numbersOf(ctx context.Context, tx *sql.Tx, r *telemetry.Row
 // placeNumber packs what a place is within its journal.
 func placeNumber(p telemetry.Place) int64 { return int64(p.Seq*telemetry.MaxIndex + uint64(p.Index)) }
 
-func large[K ~[16]byte](ctx context.Context, tx *sql.Tx, m map[K]int64, all *bool, k K, find, add string) (int64, error) {
-	if id, ok := m[k]; ok {
+func (d *dictionary) subject(ctx context.Context, tx *sql.Tx, k core.Subject) (int64, error) {
+	if id, ok := d.subjects[k]; ok {
 		return id, nil
 	}
-	if len(m) >= maxRemembered {
-		clear(m)
-		*all = false
+	if len(d.subjects) >= maxRemembered {
+		clear(d.subjects)
+		d.allSubjects = false
 	}
-	if !*all {
+	if !d.allSubjects {
 		var id int64
-		err := tx.QueryRowContext(ctx, find, k[:]).Scan(&id)
+		err := tx.QueryRowContext(ctx, `SELECT id FROM subjects WHERE subject = ?`, k[:]).Scan(&id)
 		if err == nil {
-			m[k] = id
+			d.subjects[k] = id
 			return id, nil
 		}
 		if err != sql.ErrNoRows {
 			return 0, err
 		}
 	}
-	id, err := insert(ctx, tx, add, k[:])
+	id, err := insert(ctx, tx, `INSERT INTO subjects (subject) VALUES (?)`, k[:])
 	if err == nil {
-		m[k] = id
+		d.subjects[k] = id
 	}
 	return id, err
 }

@@ -28,6 +28,9 @@ const epochSettings = "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pr
 	"&_pragma=secure_delete(OFF)&_pragma=cache_size(-8000)&_pragma=wal_autocheckpoint(16000)" +
 	"&_pragma=trusted_schema(OFF)"
 
+// epochLayout is the layout of epoch files that this program writes and reads.
+const epochLayout = 2
+
 const epochReaders = 4 // connections that read one file at the same time
 
 // epochFile is one open epoch file.
@@ -121,8 +124,8 @@ func (f *epochFile) load(ctx context.Context, missing onMissing) error {
 			return fmt.Errorf("make tables: %w", err)
 		}
 		chain := telemetry.FirstChain(f.epoch)
-		_, err := tx.ExecContext(ctx, `INSERT INTO epoch (one, keep_s, start_s, length_s, batches, rows, wrong_clock, chain, journal, seq, late)
-			VALUES (1, ?, ?, ?, 0, 0, 0, ?, 0, 0, 0)`,
+		_, err := tx.ExecContext(ctx, `INSERT INTO epoch (one, layout, keep_s, start_s, length_s, batches, rows, wrong_clock, chain, journal, seq, late)
+			VALUES (1, ?, ?, ?, ?, 0, 0, 0, ?, 0, 0, 0)`, epochLayout,
 			int64(f.epoch.Keep/time.Second), f.epoch.Start, int64(f.epoch.Length/time.Second), chain[:])
 		if err != nil {
 			return fmt.Errorf("name the epoch: %w", err)
@@ -157,10 +160,10 @@ func (f *epochFile) refresh(ctx context.Context, tx *sql.Tx) error {
 // readHead reads the epoch table into f.head and f.mark.
 func (f *epochFile) readHead(ctx context.Context, tx *sql.Tx) (core.Epoch, error) {
 	var e core.Epoch
-	var keep, length int64
+	var layout, keep, length int64
 	var chain []byte
-	err := tx.QueryRowContext(ctx, `SELECT keep_s, start_s, length_s, batches, rows, wrong_clock, chain, journal, seq, late FROM epoch`).
-		Scan(&keep, &e.Start, &length, &f.head.Batches, &f.head.Rows, &f.head.WrongClock, &chain, &f.mark.journal, &f.mark.seq, &f.mark.late)
+	err := tx.QueryRowContext(ctx, `SELECT layout, keep_s, start_s, length_s, batches, rows, wrong_clock, chain, journal, seq, late FROM epoch`).
+		Scan(&layout, &keep, &e.Start, &length, &f.head.Batches, &f.head.Rows, &f.head.WrongClock, &chain, &f.mark.journal, &f.mark.seq, &f.mark.late)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return e, &damageError{"the file does not say which epoch it belongs to"}
@@ -168,6 +171,8 @@ func (f *epochFile) readHead(ctx context.Context, tx *sql.Tx) (core.Epoch, error
 		return e, &damageError{err.Error()}
 	case err != nil:
 		return e, err
+	case layout != epochLayout:
+		return e, &damageError{fmt.Sprintf("the file has layout %d; this program reads layout %d", layout, epochLayout)}
 	case copy(f.head.Chain[:], chain) != len(f.head.Chain):
 		return e, &damageError{"the chain is cut short"}
 	}

@@ -24,12 +24,11 @@ type rowReader struct {
 	tx       *sql.Tx
 	epoch    core.Epoch
 	subjects map[int64]core.Subject
-	senders  map[int64][16]byte
 	row      telemetry.Row
 }
 
 func newRowReader(ctx context.Context, tx *sql.Tx, e core.Epoch) (*rowReader, error) {
-	x := &rowReader{ctx: ctx, tx: tx, epoch: e, subjects: map[int64]core.Subject{}, senders: map[int64][16]byte{}}
+	x := &rowReader{ctx: ctx, tx: tx, epoch: e, subjects: map[int64]core.Subject{}}
 	return x, x.load(ctx, tx)
 }
 
@@ -61,30 +60,27 @@ func (x *rowReader) read(scan scanner) (*telemetry.Row, error) {
 	}
 	r.Part = telemetry.Part{Epoch: x.epoch, Group: l.group, Sealed: append(r.Part.Sealed[:0], sealed...)}
 	var err error
-	if rd.Subject, err = meaning(x, x.subjects, subject, `SELECT subject FROM subjects WHERE id = ?`); err != nil {
-		return nil, err
-	}
-	rd.Sender, err = meaning(x, x.senders, h.sender, `SELECT sender FROM senders WHERE id = ?`)
+	rd.Subject, err = x.subject(subject)
 	return r, err
 }
 
-// meaning is what a number stands for; zero when the dictionary lacks it.
-func meaning[V ~[16]byte](x *rowReader, known map[int64]V, id int64, query string) (V, error) {
-	if v, ok := known[id]; ok {
-		return v, nil
+// subject is whom a number stands for; zero when the dictionary lacks it.
+func (x *rowReader) subject(id int64) (core.Subject, error) {
+	if s, ok := x.subjects[id]; ok {
+		return s, nil
 	}
-	var v V
+	var s core.Subject
 	var b []byte
-	err := x.tx.QueryRowContext(x.ctx, query, id).Scan(&b)
+	err := x.tx.QueryRowContext(x.ctx, `SELECT subject FROM subjects WHERE id = ?`, id).Scan(&b)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return v, err
+		return s, err
 	}
-	copyWhole(v[:], b)
-	if len(known) >= maxRemembered {
-		clear(known)
+	copyWhole(s[:], b)
+	if len(x.subjects) >= maxRemembered {
+		clear(x.subjects)
 	}
-	known[id] = v
-	return v, nil
+	x.subjects[id] = s
+	return s, nil
 }
 
 // copyWhole copies src, or nothing if it has another length than dst: a column

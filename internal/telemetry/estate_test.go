@@ -215,6 +215,9 @@ func (x *estate) device(t testing.TB, id core.DeviceID) core.Subject {
 	return s
 }
 
+// sender is the certificate that all readings of an estate come in on.
+var sender = telemetry.Sender{15: 1}
+
 // reading is what a device sent, as it is filed: its values by group.
 type reading struct {
 	subject core.Subject
@@ -229,7 +232,7 @@ func (x *estate) rows(t testing.TB, r reading) []telemetry.Row {
 	t.Helper()
 	x.counter++
 	base := telemetry.Reading{
-		Product: "thermostat", Subject: r.subject, Sender: [16]byte{15: 1}, Stream: "climate", Policy: r.policy.Hash,
+		Product: "thermostat", Subject: r.subject, Stream: "climate", Policy: r.policy.Hash,
 		T: r.at.UnixMilli(), Received: r.at.UnixMilli() + 40, HasSeq: r.seq > 0, Boot: 1, Seq: r.seq, Gateway: [8]byte{1}, Counter: x.counter,
 	}
 	if r.seq == 0 {
@@ -259,7 +262,7 @@ func (x *estate) rows(t testing.TB, r reading) []telemetry.Row {
 		must(t, x.ring.EnsureEpoch(t.Context(), row.Part.Epoch))
 		key, err := x.ring.Lease(r.subject, row.Part.Epoch)
 		must(t, err)
-		row.Part.Sealed, err = key.Seal(nil, plain, telemetry.AppendAAD(nil, &row.Reading, &row.Part))
+		row.Part.Sealed, err = key.Seal(nil, telemetry.AppendPlain(nil, sender, plain), telemetry.AppendAAD(nil, &row.Reading, &row.Part))
 		must(t, err)
 		out = append(out, row)
 	}
@@ -301,6 +304,9 @@ func (x *estate) readAll(t testing.TB, q telemetry.ReadRequest) ([]string, telem
 	}
 	var out []string
 	done, err := x.read.Read(t.Context(), staff, q, func(r *telemetry.OpenReading) error {
+		if r.Sender != sender {
+			t.Errorf("reading %d says that %x sent it", r.Seq, r.Sender)
+		}
 		out = append(out, fmt.Sprintf("%d %s", r.Seq, r.Values))
 		return nil
 	})

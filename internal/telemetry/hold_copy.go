@@ -216,6 +216,7 @@ func heldContext(id string, e core.Epoch, k HeldKey) string {
 // JSON object of its fields.
 type HeldReading struct {
 	Reading Reading // without Parts
+	Sender  Sender
 	Epoch   core.Epoch
 	Group   uint8
 	Plain   []byte
@@ -259,7 +260,10 @@ func (s *HoldService) Open(ctx context.Context, by core.Actor, id, reason string
 			return err
 		}
 		p := out.Reading.Parts[0]
-		out.Epoch, out.Group, out.Plain = p.Epoch, p.Group, p.Sealed
+		out.Epoch, out.Group = p.Epoch, p.Group
+		if out.Sender, out.Plain, err = CutPlain(p.Sealed); err != nil {
+			return fmt.Errorf("a row of epoch %s: %w", e, err)
+		}
 		n++
 		return yield(&out)
 	})

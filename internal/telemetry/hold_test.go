@@ -25,6 +25,9 @@ func (x *estate) held(t testing.TB, id string) []string {
 	t.Helper()
 	var out []string
 	n, err := x.holds.Open(t.Context(), staff, id, "hand over to the court", func(r *telemetry.HeldReading) error {
+		if r.Sender != sender {
+			t.Errorf("reading %d says that %x sent it", r.Reading.Seq, r.Sender)
+		}
 		out = append(out, fmt.Sprintf("%d %s", r.Reading.Seq, r.Plain))
 		return nil
 	})

@@ -65,6 +65,7 @@ type planSlot struct{ plan atomic.Pointer[Plan] }
 type work struct {
 	judged  Judged
 	reading Reading
+	plain   []byte // what is sealed of one part
 	aad     []byte
 	sealed  []byte
 	record  []byte
@@ -190,6 +191,7 @@ func (in *Intake) Message(src *Source, stream, payload []byte, c Completion, tok
 	w := in.work.Get().(*work)
 	v := in.judge(src, sp, w, payload, now, c, token)
 	w.judged.Wipe()
+	w.plain = wiped(w.plain)
 	in.work.Put(w)
 	switch v.Action {
 	case Refuse:
@@ -258,7 +260,7 @@ var errUnowned = errors.New("the subject has no key")
 func (in *Intake) seal(src *Source, sp *StreamPlan, w *work, now time.Time) (old int, err error) {
 	j, r := &w.judged, &w.reading
 	*r = Reading{
-		Product: sp.plan.product, Subject: src.subject, Sender: src.sender, Stream: sp.stream.Name,
+		Product: sp.plan.product, Subject: src.subject, Stream: sp.stream.Name,
 		Policy: sp.plan.policy, T: j.T, Received: now.UnixMilli(), HasSeq: j.HasSeq, Boot: j.Boot, Seq: j.Seq,
 		Gateway: in.d.Gateway, Counter: in.counter.Add(1), Parts: r.Parts[:0],
 	}
@@ -267,7 +269,7 @@ func (in *Intake) seal(src *Source, sp *StreamPlan, w *work, now time.Time) (old
 	}
 	need := 0
 	for i := range j.parts {
-		need += len(j.parts[i].Plain) + seal.Overhead
+		need += len(src.sender) + len(j.parts[i].Plain) + seal.Overhead
 	}
 	if cap(w.sealed) < need {
 		w.sealed = make([]byte, 0, 2*need)
@@ -297,8 +299,9 @@ func (in *Intake) seal(src *Source, sp *StreamPlan, w *work, now time.Time) (old
 		}
 		p := Part{Epoch: e, Group: jp.Group}
 		w.aad = AppendAAD(w.aad[:0], r, &p)
+		w.plain = AppendPlain(w.plain[:0], src.sender, jp.Plain)
 		from := len(w.sealed)
-		if w.sealed, err = key.Seal(w.sealed, jp.Plain, w.aad); err != nil {
+		if w.sealed, err = key.Seal(w.sealed, w.plain, w.aad); err != nil {
 			return old, keyError(err)
 		}
 		p.Sealed = w.sealed[from:len(w.sealed):len(w.sealed)]

@@ -12,7 +12,7 @@ type SourceInfo struct {
 	Product    core.ProductID
 	Subject    core.Subject // zero: nobody owns the device
 	OwnedSince time.Time    // earlier readings are not this owner's
-	Sender     [16]byte     // serial of the certificate, right-aligned
+	Sender     Sender       // serial of the certificate
 }
 
 // Source is one session's sender. It is made anew when ownership changes, and
@@ -23,7 +23,7 @@ type Source struct {
 	product    core.ProductID
 	subject    core.Subject
 	ownedSince int64 // Unix milliseconds
-	sender     [16]byte
+	sender     Sender
 
 	judged  Reason         // refused by the last Message and not yet by Refuse
 	tallies []refusalTally // counted, not yet in the journal
@@ -159,7 +159,7 @@ func (s *Source) flush() {
 func (s *Source) submit(t *refusalTally, c Completion, token uint64) error {
 	var buf [512]byte // holds the longest refusal
 	return s.in.d.Journal.Submit(AppendRefusal(buf[:0], &Refusal{
-		Product: s.product, Subject: s.subject, Sender: s.sender,
+		Product: s.product, Subject: s.subject,
 		Stream: t.stream, Reason: t.reason, Received: t.since, Count: t.count,
 	}), c, token)
 }

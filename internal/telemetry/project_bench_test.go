@@ -52,7 +52,7 @@ func (r *benchReader) Next(ctx context.Context) (telemetry.JournalBatch, error) 
 		d, minute := n%r.b.devices, n/r.b.devices
 		at := r.b.at.Add(time.Duration(minute)*time.Minute + time.Duration(d)*6*time.Millisecond)
 		rd := telemetry.Reading{
-			Product: "aria-thermostat", Subject: core.Subject{1, byte(d * 31), byte(d >> 8), byte(d)}, Sender: [16]byte{byte(d), byte(d >> 8)},
+			Product: "aria-thermostat", Subject: core.Subject{1, byte(d * 31), byte(d >> 8), byte(d)},
 			Stream: "climate", Policy: core.Hash{5}, T: at.UnixMilli(), Received: at.UnixMilli() + 40,
 			HasSeq: true, Boot: 3, Seq: uint64(minute), Counter: uint64(n), Gateway: [8]byte{1},
 		}
@@ -193,7 +193,7 @@ func BenchmarkDeviceDay(b *testing.B) {
 			d, at := n%devices, time.Unix(e.Start, 0).Add(time.Duration(minute+n/devices)*time.Minute)
 			r := telemetry.Row{
 				Reading: telemetry.Reading{
-					Product: "aria-thermostat", Subject: subject(d), Sender: [16]byte{byte(d), byte(d >> 8)}, Stream: "climate", Policy: core.Hash{5},
+					Product: "aria-thermostat", Subject: subject(d), Stream: "climate", Policy: core.Hash{5},
 					T: at.UnixMilli(), Received: at.UnixMilli() + 30, HasSeq: true, Boot: 3, Seq: uint64(minute + n/devices), Counter: uint64(minute*devices + n),
 				},
 				Part: telemetry.Part{Epoch: e},

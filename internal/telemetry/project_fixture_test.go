@@ -335,7 +335,7 @@ func (m *maker) reading(subject core.Subject, t time.Time, seq uint64, keeps ...
 		keeps = []time.Duration{month}
 	}
 	r := telemetry.Reading{
-		Product: "aria-thermostat", Subject: subject, Sender: [16]byte{1}, Stream: "climate", Policy: core.Hash{3},
+		Product: "aria-thermostat", Subject: subject, Stream: "climate", Policy: core.Hash{3},
 		T: t.UnixMilli(), Received: t.UnixMilli(), HasSeq: true, Boot: 1, Seq: seq, Gateway: [8]byte{1}, Counter: m.counter,
 	}
 	for i, k := range keeps {

@@ -250,7 +250,7 @@ func (r *backlogReader) Next(ctx context.Context) (telemetry.JournalBatch, error
 // month, one kept for ten hours and, each tenth device, one kept for an hour.
 func backlogReading(d, minute int, at time.Time, sealed []byte) telemetry.Reading {
 	r := telemetry.Reading{
-		Product: "aria-thermostat", Subject: core.Subject{1, byte(d), byte(d >> 8)}, Sender: [16]byte{byte(d), byte(d >> 8)}, Stream: "climate",
+		Product: "aria-thermostat", Subject: core.Subject{1, byte(d), byte(d >> 8)}, Stream: "climate",
 		T: at.UnixMilli(), Received: at.UnixMilli() + 50, HasSeq: true, Boot: 1, Seq: uint64(minute), Counter: uint64(minute)<<20 | uint64(d),
 	}
 	keeps := []time.Duration{month, 10 * time.Hour, time.Hour}

@@ -98,6 +98,7 @@ type OpenReading struct {
 	HasSeq     bool
 	Boot, Seq  uint64
 	WrongClock bool
+	Sender     Sender    // the certificate on whose session it came in, and no more (design, section 5, Sealing)
 	Policy     core.Hash // the declaration it was collected by
 	Values     []byte    // a JSON object, members by name; valid until yield returns
 }

@@ -35,8 +35,9 @@ type reader struct {
 type piece struct {
 	reading Reading
 	place   Place
+	sender  Sender
 	names   []string // that may be seen
-	plain   []byte   // a JSON object
+	object  []byte   // of its fields
 }
 
 // maxSlice bounds how many parts of one instant are held before they are
@@ -139,6 +140,8 @@ func (r *reader) rows(ctx context.Context, k keepTime) iter.Seq2[*Row, error] {
 
 // take opens a row and keeps it for its instant.
 func (r *reader) take(ctx context.Context, row *Row) error {
+	var sender Sender
+	var object []byte
 	key, err := r.s.d.Keys.Lease(r.subject, row.Part.Epoch)
 	if err == nil {
 		r.aad = AppendAAD(r.aad[:0], &row.Reading, &row.Part)
@@ -146,6 +149,9 @@ func (r *reader) take(ctx context.Context, row *Row) error {
 		if errors.Is(err, seal.ErrLeaseOver) { // a minute passed since the line before
 			return r.take(ctx, row)
 		}
+	}
+	if err == nil {
+		sender, object, err = CutPlain(r.plain)
 	}
 	switch {
 	case err == nil:
@@ -159,9 +165,9 @@ func (r *reader) take(ctx context.Context, row *Row) error {
 		return fmt.Errorf("open readings: %w", err)
 	}
 	p := r.piece()
-	p.reading, p.place = row.Reading, row.Place
+	p.reading, p.place, p.sender = row.Reading, row.Place, sender
 	p.names = r.v.policies[row.Reading.Policy][lane{row.Reading.Stream, row.Part.Group}]
-	p.plain = append(p.plain[:0], r.plain...)
+	p.object = append(p.object[:0], object...)
 	r.slice = append(r.slice, p)
 	return nil
 }
@@ -210,7 +216,7 @@ type jsonMember struct{ name, whole []byte }
 func (r *reader) emit(parts []*piece) error {
 	var members []jsonMember
 	for _, p := range parts {
-		err := eachMember(p.plain, func(m jsonMember) {
+		err := eachMember(p.object, func(m jsonMember) {
 			if slices.Contains(p.names, string(m.name)) {
 				members = append(members, m)
 			} else if !r.v.declared[p.reading.Policy][string(m.name)] {
@@ -228,7 +234,7 @@ func (r *reader) emit(parts []*piece) error {
 	rd := &parts[0].reading
 	r.out = OpenReading{
 		Time: time.UnixMilli(rd.T).UTC(), Received: time.UnixMilli(rd.Received).UTC(), Stream: rd.Stream,
-		HasSeq: rd.HasSeq, Boot: rd.Boot, Seq: rd.Seq, WrongClock: rd.Flags&FlagWrongClock != 0,
+		HasSeq: rd.HasSeq, Boot: rd.Boot, Seq: rd.Seq, WrongClock: rd.Flags&FlagWrongClock != 0, Sender: parts[0].sender,
 		Policy: rd.Policy, Values: append(r.out.Values[:0], '{'),
 	}
 	for i, m := range members {
@@ -242,9 +248,9 @@ func (r *reader) emit(parts []*piece) error {
 	return r.yield(&r.out)
 }
 
-var errNotOurs = errors.New("not an object that the judge writes")
+var errNotOurs error = core.E(core.Invalid, "not-ours", "not a part that the intake seals", "")
 
-// eachMember goes through the members of a part's plain text. Declared names
+// eachMember goes through the members of a part's object. Declared names
 // need no escapes.
 func eachMember(b []byte, fn func(jsonMember)) error {
 	if len(b) < 2 || b[0] != '{' || b[len(b)-1] != '}' {

@@ -14,8 +14,8 @@ type RecordType uint8
 // The types of record. The number is the record's first byte on disk; a
 // record of another layout gets a new number.
 const (
-	RecordReading RecordType = 1
-	RecordRefusal RecordType = 2
+	RecordReading RecordType = 3
+	RecordRefusal RecordType = 4
 )
 
 // Bounds of a record. Whoever writes keeps them; whoever reads refuses more.
@@ -42,7 +42,6 @@ const flagHasSeq Flags = 1 << 7
 type Reading struct {
 	Product core.ProductID
 	Subject core.Subject
-	Sender  [16]byte // serial of the certificate it came in on, right-aligned
 	Stream  string
 	Policy  core.Hash // the declaration it was judged by
 
@@ -60,8 +59,9 @@ type Reading struct {
 }
 
 // Part is the fields of one group (same class, readers and keep-time), sealed
-// together under the keys of the subject and of Epoch. Opened, it is a compact
-// JSON object of the fields in declaration order.
+// together under the keys of the subject and of Epoch. Opened, it is the sender
+// and a compact JSON object of the fields in declaration order: AppendPlain and
+// CutPlain.
 type Part struct {
 	Epoch  core.Epoch
 	Group  uint8  // index in Policy.Groups
@@ -69,12 +69,13 @@ type Part struct {
 }
 
 // Refusal counts messages that were not stored. It is content-free: nothing
-// of the payload is in it, and a stream is named only if it is declared.
+// of the payload is in it, and a stream is named only if it is declared. It
+// does not say on which certificate they came: beside the subject that would
+// lead from an erased person to a unit.
 type Refusal struct {
 	Product  core.ProductID
 	Subject  core.Subject // zero: the device had no owner
-	Sender   [16]byte
-	Stream   string // "" when unknown or not of the product
+	Stream   string       // "" when unknown or not of the product
 	Reason   Reason
 	Received int64 // Unix milliseconds, of the first one counted
 	Count    uint32
@@ -86,7 +87,6 @@ func AppendReading(dst []byte, r *Reading) []byte {
 	dst = append(dst, byte(RecordReading))
 	dst = appendShort(dst, string(r.Product))
 	dst = append(dst, r.Subject[:]...)
-	dst = append(dst, r.Sender[:]...)
 	dst = appendShort(dst, r.Stream)
 	dst = append(dst, r.Policy[:]...)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(r.T))
@@ -119,15 +119,33 @@ func AppendRefusal(dst []byte, f *Refusal) []byte {
 	dst = append(dst, byte(RecordRefusal))
 	dst = appendShort(dst, string(f.Product))
 	dst = append(dst, f.Subject[:]...)
-	dst = append(dst, f.Sender[:]...)
 	dst = appendShort(dst, f.Stream)
 	dst = appendShort(dst, string(f.Reason))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(f.Received))
 	return binary.BigEndian.AppendUint32(dst, f.Count)
 }
 
+// Sender is the serial of the certificate on whose session a message came in,
+// right-aligned. The register says which unit's that is, so it never stands in
+// clear beside a subject: it is sealed with the values, and goes with the key.
+type Sender [16]byte
+
+// AppendPlain appends to dst what is sealed of a part: who sent it, and the
+// object of its fields.
+func AppendPlain(dst []byte, s Sender, object []byte) []byte {
+	return append(append(dst, s[:]...), object...)
+}
+
+// CutPlain takes apart what AppendPlain made. object is part of plain.
+func CutPlain(plain []byte) (s Sender, object []byte, err error) {
+	if len(plain) < len(s) {
+		return s, nil, errNotOurs
+	}
+	return Sender(plain), plain[len(s):], nil
+}
+
 // aadDomain separates this use of the sealing keys from any other.
-const aadDomain = "hawser/reading/1"
+const aadDomain = "hawser/reading/2"
 
 // AppendAAD appends to dst the associated data that part p of reading r is
 // sealed with: every element has its length in front, so that no two readings
@@ -138,7 +156,6 @@ func AppendAAD(dst []byte, r *Reading, p *Part) []byte {
 	dst = appendShort(dst, aadDomain)
 	dst = appendShort(dst, string(r.Product))
 	dst = append(append(dst, byte(len(r.Subject))), r.Subject[:]...)
-	dst = append(append(dst, byte(len(r.Sender))), r.Sender[:]...)
 	dst = appendEpoch(append(dst, 16), p.Epoch)
 	dst = append(dst, 1, p.Group)
 	dst = append(append(dst, byte(len(r.Gateway))), r.Gateway[:]...)
@@ -277,7 +294,6 @@ func (d *decoder) epoch() core.Epoch {
 func (d *decoder) reading(r *Reading) {
 	r.Product = d.product(r.Product)
 	d.fill(r.Subject[:])
-	d.fill(r.Sender[:])
 	r.Stream = d.short(r.Stream)
 	d.fill(r.Policy[:])
 	r.T, r.Received = int64(d.u64()), int64(d.u64())
@@ -308,7 +324,6 @@ func (d *decoder) reading(r *Reading) {
 func (d *decoder) refusal(f *Refusal) {
 	f.Product = d.product(f.Product)
 	d.fill(f.Subject[:])
-	d.fill(f.Sender[:])
 	f.Stream = d.short(f.Stream)
 	f.Reason = Reason(d.short(string(f.Reason)))
 	if d.err == "" && !f.Reason.valid() {

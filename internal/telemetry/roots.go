@@ -14,7 +14,7 @@ import (
 const SumSize = 8
 
 const (
-	chainDomain = "hawser/epoch-file/1"
+	chainDomain = "hawser/epoch-file/2"
 	leafPrefix  = 0 // RFC 6962 §2.1
 	nodePrefix  = 1 // RFC 6962 §2.1
 	chainPrefix = 2

@@ -1,11 +1,9 @@
 -- Erasures: one row for each subject that was erased or is being erased. The
--- row stays and says how the erasure went. It names nobody by itself. What
--- still leads from the subject to a unit: the rows of its readings, until their
--- epoch ends, have the serial number of the certificate that they came in on,
--- and `certificate` says which unit's that is, until its row is trimmed 90 days
--- after it ended or ran out.
+-- row stays and says how the erasure went. It names nobody: what led from the
+-- subject to a unit was `ownership`, and the serial number of the certificate
+-- in each reading, which is sealed with the values.
 CREATE TABLE erasure (
-	subject      BLOB PRIMARY KEY, -- [pseudonym; eraser=kept] who was erased; see above for what leads to a unit meanwhile
+	subject      BLOB PRIMARY KEY, -- [pseudonym; eraser=kept] who was erased
 	product      TEXT NOT NULL,    -- [plain] product id
 	actor_kind   TEXT NOT NULL,    -- [plain] who asked for it
 	actor_id     TEXT NOT NULL,    -- [pseudonym; eraser=kept] who asked for it: a staff id

@@ -27,7 +27,7 @@ func partitionRow(e core.Epoch, subject byte, n int) telemetry.Row {
 	_, _ = rand.Read(sealed) // never fails
 	return telemetry.Row{
 		Reading: telemetry.Reading{
-			Product: "aria-thermostat", Subject: core.Subject{subject, 1}, Sender: [16]byte{15: subject}, Stream: "climate",
+			Product: "aria-thermostat", Subject: core.Subject{subject, 1}, Stream: "climate",
 			Policy: core.Hash{9, subject}, T: e.Start*1000 + int64(n)*1000, Received: e.Start*1000 + int64(n)*1000 + 17,
 			HasSeq: true, Boot: 3, Seq: uint64(n), Gateway: [8]byte{7}, Counter: uint64(n)*100 + uint64(subject),
 		},
@@ -131,7 +131,7 @@ func partitionRoundTrip(t partitionTest) {
 			r.Reading.HasSeq, r.Reading.Boot, r.Reading.Seq = false, 0, 0
 			r.Place = telemetry.Place{Journal: "j1", Seq: 1<<43 - 1, Index: telemetry.MaxIndex - 1}
 		}),
-		edit(11, func(r *telemetry.Row) { r.Reading.Sender, r.Reading.Gateway = [16]byte{1}, [8]byte{2} }),
+		edit(11, func(r *telemetry.Row) { r.Reading.Gateway = [8]byte{2} }),
 	}
 	fates, h := t.append(e, 5, slices.Clone(want)...)
 	for i, f := range fates {
