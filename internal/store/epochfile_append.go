@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"github.com/hawser-iot/hawser/internal/core"
@@ -13,6 +14,11 @@ import (
 
 const insertRow = `INSERT INTO rows (id, subject, lane, boot, seq, t, head, sealed)
 	VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (subject, lane, boot, seq) DO NOTHING`
+
+// yieldEvery rows, about a quarter of a millisecond, whoever else is ready to
+// run goes first: a device waits for its acknowledgement, nobody waits for a
+// row to be filed. Without it the scheduler lets a commit run on for 10 ms.
+const yieldEvery = 32
 
 // Append files a's rows in e's file in one transaction.
 func (s *EpochFiles) Append(ctx context.Context, e core.Epoch, a *telemetry.Append) (telemetry.Head, error) {
@@ -68,7 +74,10 @@ func (f *epochFile) append(ctx context.Context, a *telemetry.Append) (err error)
 	batch := telemetry.Batch{ID: f.head.Batches + 1, First: int64(f.head.Rows) + 1}
 	leaves := make([]core.Hash, 0, len(order))
 	var buf, headBuf []byte
-	for _, i := range order {
+	for k, i := range order {
+		if k%yieldEvery == yieldEvery-1 {
+			runtime.Gosched()
+		}
 		r, n := &a.Rows[i], &nums[i]
 		rd := &r.Reading
 		r.ID = int64(f.head.Rows) + 1
