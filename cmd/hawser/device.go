@@ -166,6 +166,9 @@ func deviceShow(ctx context.Context, e *env) error {
 	}
 	return e.print(d, func(w io.Writer) {
 		rows := [][]string{{"product", string(d.Product)}, {"state", d.State}, {"connected", fmt.Sprint(d.Connected)}}
+		if d.Quarantined != nil {
+			rows = append(rows, []string{"quarantine", "since " + d.Quarantined.Format("2006-01-02 15:04 MST") + ": " + suspicion(d.Suspicion)})
+		}
 		if d.Subject != "" {
 			rows = append(rows, []string{"subject", d.Subject + "  (pseudonym of the present ownership)"})
 		} else {
@@ -180,6 +183,17 @@ func deviceShow(ctx context.Context, e *env) error {
 			printCounts(w, *d.Counts)
 		}
 	})
+}
+
+// suspicion is what was seen, in a sentence.
+func suspicion(word string) string {
+	switch word {
+	case "certificate-used-twice":
+		return "two machines take the session of its certificate from each other"
+	case "superseded-certificate-used":
+		return "a certificate was used after its successor had been"
+	}
+	return word
 }
 
 func deviceRevoke(ctx context.Context, e *env) error {

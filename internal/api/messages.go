@@ -84,6 +84,8 @@ type Device struct {
 	Certificate string         `json:"certificate,omitempty"`
 	NotAfter    *time.Time     `json:"certificate_until,omitempty"`
 	Connected   bool           `json:"connected"`
+	Quarantined *time.Time     `json:"quarantined,omitempty"` // since when
+	Suspicion   string         `json:"suspicion,omitempty"`   // why, a word
 	Counts      *Counts        `json:"counts,omitempty"`
 }
 

@@ -180,6 +180,9 @@ func (h handlers) show(d identity.Device) Device {
 	if !d.Serial.IsZero() {
 		out.Certificate, out.NotAfter = d.Serial.String(), &d.NotAfter
 	}
+	if !d.Quarantined.IsZero() {
+		out.Quarantined, out.Suspicion = &d.Quarantined, d.Suspicion
+	}
 	return out
 }
 

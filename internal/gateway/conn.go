@@ -67,6 +67,7 @@ type conn struct {
 	left     bool            // DISCONNECT came: no will
 	fresh    atomic.Pointer[identity.Identified]
 	revoked  atomic.Bool // no will, nothing more to be judged
+	reading  atomic.Bool // it waits for the client, with nothing left to do
 	leftover []byte      // what came together with CONNECT
 
 	mu       sync.Mutex // guards what follows; never held over I/O
@@ -79,6 +80,7 @@ type conn struct {
 	why      refusal
 	code     mqtt.ReasonCode // of the DISCONNECT that says so; 0: none is sent
 	detail   error
+	rival    *conn         // that took its place, if how the client answers is worth a look
 	expiry   time.Duration // of the session after its connection
 	subs     subscriptions
 	notices  *notices
@@ -210,7 +212,9 @@ func (c *conn) read() {
 				return
 			}
 		}
+		c.reading.Store(true)
 		n, err := c.tls.Read(buf[end:])
+		c.reading.Store(false)
 		if err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) && c.arm() {
 				continue
@@ -335,7 +339,7 @@ func (c *conn) finish() {
 		c.src.Close()
 	}()
 	c.mu.Lock()
-	why, code, detail := c.why, c.code, c.detail
+	why, code, detail, rival := c.why, c.code, c.detail, c.rival
 	if c.notices != nil {
 		c.notices.stop()
 	}
@@ -345,6 +349,9 @@ func (c *conn) finish() {
 		k = c.state(now)
 	}
 	c.dev.leave(c, k, now)
+	if why == endKeepAlive {
+		c.dev.calm()
+	}
 	switch why {
 	case endLeft, endLost:
 		g.ended.add(string(why))
@@ -361,6 +368,9 @@ func (c *conn) finish() {
 		c.send(mqtt.AppendDisconnect(nil, c.version, code))
 	}
 	c.settle()
+	if rival != nil && why == endTakeOver {
+		c.contest(rival)
+	}
 	if c.tls.CloseWrite() == nil {
 		c.sock.shut(lingerTimeout)
 	}

@@ -365,7 +365,7 @@ func (c *conn) enter(b *burst) (*kept, bool) {
 			continue
 		}
 		g.count.takeOvers.Add(1)
-		old.end(why[i], mqtt.SessionTakenOver, nil) // [MQTT-3.1.4-3]
+		old.takenBy(c, why[i])
 		t := time.NewTimer(2 * time.Second)
 		select {
 		case <-old.gone:

@@ -91,6 +91,9 @@ type Identity interface {
 	// Recheck is Identify for a session that is already there: it neither
 	// confirms a certificate nor takes one for a copy.
 	Recheck(leaf *x509.Certificate) (identity.Identified, error)
+	// Suspect puts a device in quarantine for what was seen here: two machines
+	// use its certificate. reason is a word.
+	Suspect(ctx context.Context, id core.DeviceID, reason string) error
 }
 
 // Intake judges messages and records what was decided: telemetry.Intake.

@@ -42,7 +42,8 @@ type socket struct {
 
 	slots *slots // nil once the handshake is done
 	held  bool
-	got   int // bytes received during the handshake
+	got   int  // bytes received during the handshake
+	ended bool // the client has closed its side; only for who reads
 
 	mu      sync.Mutex
 	pending []byte // sealed records that the kernel has not taken yet
@@ -75,7 +76,9 @@ func (k *socket) tryWrite(fd uintptr) bool {
 // Read waits for the client, within the deadline.
 func (k *socket) Read(b []byte) (int, error) {
 	if k.slots == nil {
-		return k.tcp.Read(b)
+		n, err := k.tcp.Read(b)
+		k.ended = k.ended || err == io.EOF
+		return n, err
 	}
 	if k.held {
 		k.slots.release()

@@ -79,7 +79,7 @@ type counters struct {
 	acks, ackWrites, pauses, pausedNanos               atomic.Uint64
 	passwords, retained, subscribed, subscribeRefused  atomic.Uint64
 	notices, slowReaders, logSuppressed, missedRefused atomic.Uint64
-	tls12                                              atomic.Uint64
+	tls12, rivals                                      atomic.Uint64
 }
 
 // Stats is a picture of the gateway's counters. Counts are totals since the
@@ -95,6 +95,7 @@ type Stats struct {
 	Connected       uint64  // CONNECTs accepted
 	Disconnected    uint64  // sessions ended
 	TakeOvers       uint64  // sessions ended because their device came anew
+	Rivals          uint64  // times that two were found to use one certificate
 	Received        uint64  // PUBLISH packets
 	ReceivedBytes   uint64  // payload bytes in them
 	QoS0            uint64  // of the PUBLISH packets, at QoS 0
@@ -131,7 +132,7 @@ func (g *Gateway) Stats() Stats {
 	c := &g.count
 	s := Stats{
 		Accepted: c.accepted.Load(), Handshakes: c.handshakes.Load(), TLS12: c.tls12.Load(),
-		Connected: c.connected.Load(), Disconnected: c.disconnected.Load(), TakeOvers: c.takeOvers.Load(),
+		Connected: c.connected.Load(), Disconnected: c.disconnected.Load(), TakeOvers: c.takeOvers.Load(), Rivals: c.rivals.Load(),
 		Received: c.received.Load(), ReceivedBytes: c.receivedBytes.Load(), QoS0: c.qos0.Load(), Resent: c.duplicates.Load(),
 		Submitted: c.pending.Load(), AckedByRule: c.ackedByRule.Load(), Refused: c.refused.Load(),
 		DroppedQoS0: c.dropped.Load(), Trouble: c.trouble.Load(), Unrecorded: c.missedRefused.Load(),

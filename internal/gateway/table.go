@@ -118,6 +118,7 @@ type device struct {
 	struckAt int64
 	outUntil int64 // Unix nanoseconds
 	told     findings
+	rivals   rivals
 }
 
 // findings are what was already said once of a device.
@@ -330,6 +331,14 @@ func (d *device) keep(k *kept, now int64) {
 		}
 	}
 	d.kept[place] = k
+}
+
+// calm notes that a connection of the device died of silence: what was taken
+// over before it may have been dead, too.
+func (d *device) calm() {
+	d.mu.Lock()
+	d.rivals.n = 0
+	d.mu.Unlock()
 }
 
 // live are the device's sessions now.

@@ -153,7 +153,7 @@ func (s *server) findings(ctx context.Context) []api.Finding {
 		d.warn("devices", fmt.Sprintf("%d devices are owned in the database, but their key was destroyed: they were erased after this data was backed up", n.KeysMissing), "nothing opens; `hawser device reopen` begins a new ownership")
 	}
 	if q := n.ByState["quarantined"]; q > 0 {
-		d.warn("devices", fmt.Sprintf("%d devices are in quarantine: an old certificate was used after its successor", q), "`hawser device list` names them; find out which of two machines is the device")
+		d.warn("devices", fmt.Sprintf("%d devices are in quarantine: two machines seem to use one certificate", q), "`hawser device list` names them, `hawser device show SERIAL` says what was seen; find out which of the two is the device")
 	}
 	if all, err := s.decl.All(ctx); err != nil {
 		d.err("declarations", err.Error(), "see the log")

@@ -50,6 +50,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count("gateway_acks_total", "PUBACKs written.", g.Acks)
 	count("gateway_unacknowledged_messages_total", "Messages not acknowledged because of trouble of the server's own.", g.Trouble)
 	put(prometheus.CounterValue, "gateway_paused_seconds_total", "Time that reading stood still for a device's or product's pace.", g.PausedSeconds)
+	count("gateway_rivals_total", "Times that two were found to take one certificate's session from each other.", g.Rivals)
 	count("gateway_panics_total", "Faults of the server, each confined to one connection.", g.Panics)
 	for reason, n := range g.Ended {
 		count("gateway_ended_connections_total", "Connections refused or ended, by reason.", n, "reason", reason)
