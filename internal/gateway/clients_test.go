@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,12 @@ func goodMessage(i int) []byte { return fmt.Appendf(nil, `{"level":%d,"boot":1,"
 // thousand checks what came of them.
 func (d *door) thousand(connects uint64) {
 	d.t.Helper()
+	d.thousandBehind(connects, telemetry.ReasonNotJSON)
+}
+
+// thousandBehind is thousand for a message that was bad for another reason.
+func (d *door) thousandBehind(connects uint64, why telemetry.Reason) {
+	d.t.Helper()
 	readings, refusals := d.stored()
 	seen := map[uint64]bool{}
 	for i, r := range readings {
@@ -50,8 +57,8 @@ func (d *door) thousand(connects uint64) {
 	if len(readings) != goodMessages {
 		d.t.Errorf("%d readings stored, want %d", len(readings), goodMessages)
 	}
-	if len(refusals) != 1 || refusals[0].Reason != telemetry.ReasonNotJSON {
-		d.t.Errorf("refusals on record: %+v, want one for %q", refusals, telemetry.ReasonNotJSON)
+	if len(refusals) != 1 || refusals[0].Reason != why {
+		d.t.Errorf("refusals on record: %+v, want one for %q", refusals, why)
 	}
 	if s := d.g.Stats(); s.Connected != connects {
 		d.t.Errorf("%d connects, want %d: %v", s.Connected, connects, s.Ended)
@@ -65,6 +72,17 @@ func (d *door) enrolOld() tls.Certificate {
 }
 
 func TestPaho311BehindABadMessage(t *testing.T) {
+	paho311Behind(t, []byte("not JSON"), telemetry.ReasonNotJSON)
+}
+
+// A message that is far larger than any packet may be holds up nobody, either:
+// 3.1.1 has no way to tell its client the limit, and one that is closed for it
+// sends it again after every reconnect.
+func TestPaho311BehindAnOversizeMessage(t *testing.T) {
+	paho311Behind(t, make([]byte, 5<<20), telemetry.ReasonTooLarge)
+}
+
+func paho311Behind(t *testing.T, bad []byte, why telemetry.Reason) {
 	d := newDoor(t)
 	opts := paho311.NewClientOptions().AddBroker("ssl://" + d.addr).SetTLSConfig(d.config(d.enrolOld())).
 		SetClientID("paho").SetCleanSession(false).SetResumeSubs(true).SetOrderMatters(true).
@@ -77,7 +95,7 @@ func TestPaho311BehindABadMessage(t *testing.T) {
 	if tok := c.Subscribe("refused", 1, func(_ paho311.Client, m paho311.Message) { told <- string(m.Payload()) }); !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
 		t.Fatalf("subscribe: %v", tok.Error())
 	}
-	tokens := []paho311.Token{c.Publish("telemetry/light", 1, false, "not JSON")}
+	tokens := []paho311.Token{c.Publish("telemetry/light", 1, false, bad)}
 	for i := range goodMessages {
 		tokens = append(tokens, c.Publish("telemetry/light", 1, false, goodMessage(i)))
 	}
@@ -88,14 +106,14 @@ func TestPaho311BehindABadMessage(t *testing.T) {
 	}
 	select {
 	case m := <-told:
-		if !strings.Contains(m, `"not-json"`) {
+		if !strings.Contains(m, `"`+string(why)+`"`) {
 			t.Errorf("the device was told %s", m)
 		}
 	case <-time.After(5 * time.Second):
 		t.Error("the device was never told why")
 	}
 	c.Disconnect(100)
-	d.thousand(1)
+	d.thousandBehind(1, why)
 }
 
 func TestPaho5BehindABadMessage(t *testing.T) {
@@ -202,8 +220,12 @@ func TestMQTTjs(t *testing.T) {
 			t.Skip("node is missing")
 		}
 	}
-	for _, v := range []string{"4", "5"} {
-		t.Run("level "+v, func(t *testing.T) {
+	for _, c := range []struct {
+		v     string
+		bytes int // of the bad message; 0: a small one that is not JSON
+	}{{"4", 0}, {"5", 0}, {"4", 5 << 20}} {
+		v := c.v
+		t.Run(fmt.Sprintf("level %s, %d bytes", v, c.bytes), func(t *testing.T) {
 			d := newDoor(t)
 			cert := d.enrolOld()
 			d.mu.Lock()
@@ -211,7 +233,7 @@ func TestMQTTjs(t *testing.T) {
 			d.mu.Unlock()
 			ca, crt, key := d.files(cert)
 			cmd := exec.CommandContext(t.Context(), node, must[string](t)(filepath.Abs("testdata/mqttjs.cjs")))
-			cmd.Env = append(os.Environ(), "MQTTJS="+lib, "MQTT_URL=mqtts://localhost:"+d.port(), "MQTT_VERSION="+v, "MQTT_CA="+ca, "MQTT_CERT="+crt, "MQTT_KEY="+key)
+			cmd.Env = append(os.Environ(), "MQTTJS="+lib, "MQTT_URL=mqtts://localhost:"+d.port(), "MQTT_VERSION="+v, "MQTT_CA="+ca, "MQTT_CERT="+crt, "MQTT_KEY="+key, "MQTT_BYTES="+strconv.Itoa(c.bytes))
 			var errs bytes.Buffer
 			cmd.Stderr = &errs
 			out, err := cmd.Output()
@@ -229,7 +251,11 @@ func TestMQTTjs(t *testing.T) {
 			if got != want {
 				t.Errorf("the client counts %+v, want %+v; %s", got, want, errs.String())
 			}
-			d.thousand(1)
+			why := telemetry.ReasonNotJSON
+			if c.bytes > 0 {
+				why = telemetry.ReasonTooLarge
+			}
+			d.thousandBehind(1, why)
 		})
 	}
 }

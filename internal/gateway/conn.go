@@ -20,9 +20,9 @@ import (
 
 const (
 	smallBuffer = 512
-	// partialTimeout is how long one packet may take from its first byte to
-	// its last: 64 KB over a bad mobile network.
-	partialTimeout = time.Minute
+	// skipBuffer is what a large packet is read into that is thrown away: one
+	// record of TLS at a time.
+	skipBuffer = 16 << 10
 	// lingerTimeout is how long the end of a connection may take, so that the
 	// client reads why.
 	lingerTimeout = 500 * time.Millisecond
@@ -63,6 +63,7 @@ type conn struct {
 	heard    int64           // Unix nanoseconds of the last whole packet
 	partial  int64           // since when a packet is incomplete; 0: none is
 	skip     int             // bytes of a refused packet that are still to come
+	skipped  int             // bytes of it that came since it last made progress
 	large    bool            // the packet at hand is one to be refused for its size
 	left     bool            // DISCONNECT came: no will
 	fresh    atomic.Pointer[identity.Identified]
@@ -206,6 +207,11 @@ func (c *conn) read() {
 			c.g.buffers.put(large)
 			large, buf = next, *next
 		}
+		if c.skip > len(buf) && large == nil {
+			large = c.g.buffers.get(skipBuffer) // no matter what is in small: it is passed
+			copy(*large, buf[start:end])
+			buf, start, end = *large, 0, end-start
+		}
 		if (end > 0 || c.skip > 0) && c.partial == 0 {
 			c.partial = c.g.now().UnixNano()
 			if !c.arm() {
@@ -244,7 +250,11 @@ func (c *conn) packets(buf []byte, start, end int) int {
 	for start < end {
 		if c.skip > 0 {
 			n := min(c.skip, end-start)
-			start, c.skip = start+n, c.skip-n
+			if !c.pass(b, n) {
+				start = -1
+				break
+			}
+			start += n
 			continue
 		}
 		n, err := mqtt.Frame(buf[start:end], c.g.limits.MaxPacket)
@@ -271,8 +281,12 @@ func (c *conn) packets(buf []byte, start, end int) int {
 		}
 		start += n
 	}
+	// Bytes of a packet are a sign of life, too: over a slow network a large one
+	// may take longer than the keep-alive, and its client would begin it anew
+	// for ever. PacketTimeout bounds what that gives to drips.
+	c.heard = c.g.now().UnixNano()
 	if start > begin && c.skip == 0 {
-		c.heard, c.partial = b.now.UnixNano(), 0
+		c.partial = 0
 	}
 	b.out = c.flush(b.out)
 	c.g.bursts.Put(b)
@@ -305,7 +319,7 @@ func (c *conn) arm() bool {
 		}
 	}
 	if c.partial != 0 {
-		if t := time.Unix(0, c.partial).Add(partialTimeout); t.Before(until) {
+		if t := time.Unix(0, c.partial).Add(c.g.conf.PacketTimeout); t.Before(until) {
 			until, why, code = t, endKeepAlive, mqtt.KeepAliveTimeout
 		}
 	}

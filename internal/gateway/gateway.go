@@ -31,6 +31,10 @@ type Config struct {
 	// ConnectTimeout is how long after the handshake the CONNECT may take.
 	// Default: 10 s.
 	ConnectTimeout time.Duration
+	// PacketTimeout is how long one packet may take from its first byte to its
+	// last, and each 64 KB of one that is too large and thrown away. Default:
+	// 1 min, which is 64 KB over a bad mobile network.
+	PacketTimeout time.Duration
 	// HandshakesAtOnce is how many handshakes compute at the same time; the
 	// others wait. Default: the number of processors.
 	HandshakesAtOnce int
@@ -66,6 +70,7 @@ func (c *Config) defaults() {
 	}
 	span(&c.HandshakeTimeout, 10*time.Second)
 	span(&c.ConnectTimeout, 10*time.Second)
+	span(&c.PacketTimeout, time.Minute)
 	span(&c.SessionExpiry, 24*time.Hour)
 	def(&c.HandshakesAtOnce, runtime.GOMAXPROCS(0))
 	def(&c.MaxUnauthenticated, 2048)
@@ -171,7 +176,7 @@ func New(d Deps) (*Gateway, error) {
 	}
 	g := &Gateway{deps: d, conf: d.Config, noCerts: x509.NewCertPool(), doors: map[net.Listener]struct{}{}}
 	g.conf.defaults()
-	if g.conf.MaxConnections < 1 || g.conf.HandshakesAtOnce < 1 || g.conf.HandshakeTimeout < 0 || g.conf.ConnectTimeout < 0 {
+	if g.conf.MaxConnections < 1 || g.conf.HandshakesAtOnce < 1 || g.conf.HandshakeTimeout < 0 || g.conf.ConnectTimeout < 0 || g.conf.PacketTimeout < 0 {
 		return nil, errors.New("gateway: a limit is not positive; raise the limit of open files (ulimit -n) above 600")
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())

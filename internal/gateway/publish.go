@@ -45,10 +45,6 @@ func (c *conn) take(b *burst, raw []byte) bool {
 	}
 }
 
-// maxSkip is the largest packet that a 3.1.1 client may send to be refused
-// politely.
-const maxSkip = 1 << 20
-
 var errEnded = errors.New("the session has ended")
 
 // oversize refuses a PUBLISH that is larger than any packet may be, without
@@ -56,15 +52,21 @@ var errEnded = errors.New("the session has ended")
 // reconnect, and nothing behind it would ever arrive. A 5.0 client was told the
 // limit and gets the DISCONNECT that the standard has for it. It returns how
 // many bytes it has used, 0 while more of the header must come; what follows
-// is skipped. tooLarge is the codec's refusal, returned for what cannot be
-// treated so.
+// is skipped, up to the largest packet that the protocol knows (256 MB, section
+// 2.2.3). tooLarge is the codec's refusal, returned for what cannot be treated
+// so.
+//
+// What that costs is bounded: one small buffer, the device's pace in bytes a
+// second, and a connection for as long as its client keeps sending. The PUBACK
+// leaves as soon as the refusal is on record, so that a client that reads while
+// it writes has its answer even if it never comes to the end.
 func (c *conn) oversize(b *burst, buf []byte, tooLarge error) (int, error) {
 	e, ok := errors.AsType[*mqtt.Error](tooLarge)
 	if !ok || e.Code != mqtt.PacketTooLarge || c.version != mqtt.V311 || mqtt.Type(buf[0]>>4) != mqtt.PUBLISH {
 		return 0, tooLarge
 	}
 	remaining, size := binary.Uvarint(buf[1:min(5, len(buf))]) // the codec has found it whole
-	if size <= 0 || 1+size+int(remaining) > maxSkip {
+	if size <= 0 {
 		return 0, tooLarge
 	}
 	head := 1 + size + 2
@@ -86,7 +88,7 @@ func (c *conn) oversize(b *burst, buf []byte, tooLarge error) (int, error) {
 	if err := mqtt.Decode(&b.packet, c.version, small, &c.g.limits); err != nil {
 		return 0, err
 	}
-	c.skip = 1 + size + int(remaining) - head
+	c.skip, c.skipped = 1+size+int(remaining)-head, 0
 	c.large = true
 	ok = c.publish(b)
 	c.large = false
@@ -94,6 +96,28 @@ func (c *conn) oversize(b *burst, buf []byte, tooLarge error) (int, error) {
 		return 0, errEnded
 	}
 	return head, nil
+}
+
+// skipStep is how much of a packet that is thrown away must come within
+// Config.PacketTimeout.
+const skipStep = 64 << 10
+
+// pass throws away n bytes of a packet that was refused. They cost the device
+// its pace like any others, and each skipStep of them is a packet's worth of
+// progress: a large packet over a slow network takes long, and that is no
+// silence. It returns false when the session has ended.
+func (c *conn) pass(b *burst, n int) bool {
+	c.skip -= n
+	c.skipped += n
+	c.g.count.skippedBytes.Add(uint64(n))
+	if !c.hold(b, c.dev.bytes.reserve(c.g.deviceBytes, int64(n), b.now.UnixNano())) {
+		return false
+	}
+	if c.skipped >= skipStep || c.skip == 0 {
+		c.skipped = 0
+		c.partial = b.now.UnixNano()
+	}
+	return true
 }
 
 // disconnect ends the session as the client wishes.

@@ -79,7 +79,7 @@ type counters struct {
 	acks, ackWrites, pauses, pausedNanos               atomic.Uint64
 	passwords, retained, subscribed, subscribeRefused  atomic.Uint64
 	notices, slowReaders, logSuppressed, missedRefused atomic.Uint64
-	tls12, rivals                                      atomic.Uint64
+	tls12, rivals, skippedBytes                        atomic.Uint64
 }
 
 // Stats is a picture of the gateway's counters. Counts are totals since the
@@ -98,6 +98,7 @@ type Stats struct {
 	Rivals          uint64  // times that two were found to use one certificate
 	Received        uint64  // PUBLISH packets
 	ReceivedBytes   uint64  // payload bytes in them
+	SkippedBytes    uint64  // bytes of messages that are larger than any may be, thrown away unread
 	QoS0            uint64  // of the PUBLISH packets, at QoS 0
 	Resent          uint64  // marked as sent before (DUP)
 	Submitted       uint64  // judged good and given to the journal
@@ -133,7 +134,7 @@ func (g *Gateway) Stats() Stats {
 	s := Stats{
 		Accepted: c.accepted.Load(), Handshakes: c.handshakes.Load(), TLS12: c.tls12.Load(),
 		Connected: c.connected.Load(), Disconnected: c.disconnected.Load(), TakeOvers: c.takeOvers.Load(), Rivals: c.rivals.Load(),
-		Received: c.received.Load(), ReceivedBytes: c.receivedBytes.Load(), QoS0: c.qos0.Load(), Resent: c.duplicates.Load(),
+		Received: c.received.Load(), ReceivedBytes: c.receivedBytes.Load(), SkippedBytes: c.skippedBytes.Load(), QoS0: c.qos0.Load(), Resent: c.duplicates.Load(),
 		Submitted: c.pending.Load(), AckedByRule: c.ackedByRule.Load(), Refused: c.refused.Load(),
 		DroppedQoS0: c.dropped.Load(), Trouble: c.trouble.Load(), Unrecorded: c.missedRefused.Load(),
 		Acks: c.acks.Load(), AckWrites: c.ackWrites.Load(), Pauses: c.pauses.Load(),

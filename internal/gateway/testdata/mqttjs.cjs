@@ -3,6 +3,7 @@
 const fs = require('fs')
 const mqtt = require(process.env.MQTTJS)
 const version = Number(process.env.MQTT_VERSION)
+const bytes = Number(process.env.MQTT_BYTES)
 let connects = 0, acked = 0, refused = 0
 const client = mqtt.connect(process.env.MQTT_URL, {
   ca: fs.readFileSync(process.env.MQTT_CA), cert: fs.readFileSync(process.env.MQTT_CERT), key: fs.readFileSync(process.env.MQTT_KEY),
@@ -17,7 +18,7 @@ const done = (err) => {
     client.end(false, {}, () => { console.log(JSON.stringify({ acked, refused, connects })); process.exit(0) })
   }
 }
-client.publish('telemetry/light', 'not JSON', { qos: 1 }, done)
+client.publish('telemetry/light', bytes ? Buffer.alloc(bytes) : 'not JSON', { qos: 1 }, done)
 for (let i = 0; i < 1000; i++) {
   client.publish('telemetry/light', JSON.stringify({ level: i, boot: 1, seq: i }), { qos: 1 }, done)
 }
