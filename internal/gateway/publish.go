@@ -206,10 +206,8 @@ func (c *conn) message(b *burst, token uint32, topic []byte, free bool) bool {
 		case telemetry.Pending:
 			g.count.pending.Add(1)
 			return true
-		case telemetry.AckNow:
-			g.count.ackedByRule.Add(1)
-			c.decide(token, mqtt.Success, 0)
-			return true
+		case telemetry.Drop:
+			return c.dropped(b, token, t.Stream, v.Reason)
 		case telemetry.Refuse:
 			points := 0
 			if v.Reason == telemetry.ReasonUnknownStream {
@@ -280,6 +278,26 @@ func (c *conn) refused(b *burst, token uint32, stream []byte, why telemetry.Reas
 		c.violation(endFlood, mqtt.MessageRateTooHigh, nil)
 	}
 	return false
+}
+
+// dropped takes one message that is by rule not stored: it is counted, and
+// acknowledged like a good one when the count is on disk.
+func (c *conn) dropped(b *burst, token uint32, stream []byte, why telemetry.Reason) bool {
+	g := c.g
+	g.count.ackedByRule.Add(1)
+	if b.packet.QoS == mqtt.AtMostOnce {
+		c.decide(token, mqtt.Success, 0)
+		if g.deps.Intake.Refuse(c.src, stream, why, nil, 0) != nil {
+			g.count.missedRefused.Add(1) // nobody waits for an answer
+		}
+		return true
+	}
+	c.foretell(token, mqtt.Success, 0)
+	if err := g.deps.Intake.Refuse(c.src, stream, why, c, uint64(token)); err != nil {
+		c.trouble(err)
+		return false
+	}
+	return true
 }
 
 // refusalCode is the PUBACK reason code of 5.0 for a reason (section 3.4.2.1).

@@ -68,6 +68,10 @@ func (c *conn) fireWill(now time.Time) {
 	switch v := g.deps.Intake.Message(c.src, t.Stream, w.payload, nil, 0); v.Action {
 	case telemetry.Refuse:
 		refuse(t.Stream, v.Reason)
+	case telemetry.Drop:
+		if g.deps.Intake.Refuse(c.src, t.Stream, v.Reason, nil, 0) != nil {
+			g.count.missedRefused.Add(1)
+		}
 	case telemetry.Trouble:
 		g.count.trouble.Add(1)
 	}

@@ -39,8 +39,8 @@ type Options struct {
 // a package below this one can name the same type without importing it.)
 type Completion = interface {
 	// Done is called exactly once for each record that Submit took, in the
-	// order of Submit, from the journal's own goroutine: it must not block
-	// nor call back into the journal. A nil error means "on disk". Otherwise
+	// order of Submit, from the journal's own goroutine: it must not block, and
+	// of the journal it may call only Submit. A nil error means "on disk". Otherwise
 	// the outcome is unknown: never acknowledge, the record may or may not
 	// be read later.
 	Done(token uint64, err error)

@@ -156,7 +156,7 @@ type Action uint8
 // The actions.
 const (
 	Pending Action = iota + 1 // the completion will come once: acknowledge when it brings no error
-	AckNow                    // nothing was stored, by rule: acknowledge
+	Drop                      // not to be stored, by rule: call Intake.Refuse, and acknowledge
 	Refuse                    // refuse for Reason, and call Intake.Refuse
 	Trouble                   // our own trouble: no acknowledgement at all
 )
@@ -172,21 +172,22 @@ const ensureTimeout = 5 * time.Second
 
 // Message judges one payload that src sent on the given stream. With Pending
 // the record was submitted, and c.Done(token, …) will be called once; it may
-// be called before Message returns. With any other action c is not called.
-// Nothing of stream or payload is kept.
+// be called before Message returns. With any other action nothing was recorded
+// yet, which Refuse does, and c is not called. Nothing of stream or payload is
+// kept.
 func (in *Intake) Message(src *Source, stream, payload []byte, c Completion, token uint64) Verdict {
 	src.judged = ""
 	now := in.d.Now()
 	if src.subject.IsZero() {
-		return in.drop(src, stream, ReasonUnowned, now)
+		return in.drop(src, ReasonUnowned)
 	}
 	plan := src.slot.plan.Load()
 	if plan == nil {
-		return in.refuse(src, "", ReasonNoPlan, now)
+		return in.refuse(src, ReasonNoPlan)
 	}
 	sp := plan.Stream(stream)
 	if sp == nil {
-		return in.refuse(src, "", ReasonUnknownStream, now)
+		return in.refuse(src, ReasonUnknownStream)
 	}
 	w := in.work.Get().(*work)
 	v := in.judge(src, sp, w, payload, now, c, token)
@@ -195,16 +196,30 @@ func (in *Intake) Message(src *Source, stream, payload []byte, c Completion, tok
 	in.work.Put(w)
 	switch v.Action {
 	case Refuse:
-		return in.refuse(src, sp.stream.Name, v.Reason, now)
-	case AckNow:
+		return in.refuse(src, v.Reason)
+	case Drop:
 		if v.Reason == ReasonUnowned {
 			src.subject = core.Subject{} // an erased subject's key is never made again
 		}
-		return in.drop(src, stream, v.Reason, now)
+		return in.drop(src, v.Reason)
 	case Trouble:
 		in.counts.trouble.Add(1)
 	}
 	return v
+}
+
+// refuse is Message's verdict of refusal.
+func (in *Intake) refuse(src *Source, r Reason) Verdict {
+	count(&in.counts.refused, r)
+	src.judged = r
+	return Verdict{Refuse, r}
+}
+
+// drop is Message's verdict of not storing what need not be refused.
+func (in *Intake) drop(src *Source, r Reason) Verdict {
+	count(&in.counts.dropped, r)
+	src.judged = r
+	return Verdict{Drop, r}
 }
 
 // judge decides about one message of a known stream, and submits what is left.
@@ -218,17 +233,17 @@ func (in *Intake) judge(src *Source, sp *StreamPlan, w *work, payload []byte, no
 		return Verdict{Refuse, why}
 	}
 	if !j.WrongClock && j.T < src.ownedSince {
-		return Verdict{AckNow, ReasonBeforeOwner}
+		return Verdict{Drop, ReasonBeforeOwner}
 	}
 	old, err := in.seal(src, sp, w, now)
 	switch {
 	case err == errUnowned:
-		return Verdict{AckNow, ReasonUnowned}
+		return Verdict{Drop, ReasonUnowned}
 	case err != nil:
 		in.d.Log.Error("reading not sealed", slog.Any("err", err))
 		return Verdict{Trouble, ReasonTrouble}
 	case len(w.reading.Parts) == 0:
-		return Verdict{AckNow, ReasonTooOld}
+		return Verdict{Drop, ReasonTooOld}
 	}
 	w.record = AppendReading(w.record[:0], &w.reading)
 	if err := in.d.Journal.Submit(w.record, c, token); err != nil {

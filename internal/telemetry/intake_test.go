@@ -167,6 +167,14 @@ func (d *door) refusal(tb testing.TB) Refusal {
 	return f
 }
 
+// refuse records a message of climate that was not stored.
+func (d *door) refuse(tb testing.TB, src *Source, r Reason, c Completion) {
+	tb.Helper()
+	if err := d.in.Refuse(src, []byte("climate"), r, c, 0); err != nil {
+		tb.Fatal(err)
+	}
+}
+
 func (d *door) want(tb testing.TB, got Verdict, action Action, why Reason) {
 	tb.Helper()
 	if got != (Verdict{action, why}) {
@@ -241,7 +249,9 @@ func TestOldReadingsAreDropped(t *testing.T) {
 		t.Errorf("counted %d old fields, want 2", n)
 	}
 	// Nothing but what is too old.
-	d.want(t, d.in.Message(src, []byte("climate"), fmt.Appendf(nil, `{"t":%d,"mode":"off"}`, testNow.Add(-2*time.Hour).UnixMilli()), done, 0), AckNow, ReasonTooOld)
+	d.want(t, d.in.Message(src, []byte("climate"), fmt.Appendf(nil, `{"t":%d,"mode":"off"}`, testNow.Add(-2*time.Hour).UnixMilli()), done, 0), Drop, ReasonTooOld)
+	d.refuse(t, src, ReasonTooOld, done)
+	done.wait(t)
 	if f := d.refusal(t); f.Reason != ReasonTooOld || f.Count != 1 || f.Stream != "climate" || f.Subject != d.subject {
 		t.Errorf("recorded %+v", f)
 	}
@@ -258,7 +268,7 @@ func TestOldReadingsAreDropped(t *testing.T) {
 	}
 	done.wait(t)
 	// Before this owner's time, though young enough for the keep-time.
-	d.want(t, d.in.Message(src, []byte("climate"), []byte(at(20*day+time.Second)), done, 0), AckNow, ReasonBeforeOwner)
+	d.want(t, d.in.Message(src, []byte("climate"), []byte(at(20*day+time.Second)), done, 0), Drop, ReasonBeforeOwner)
 	d.want(t, d.in.Message(src, []byte("climate"), []byte(at(20*day)), done, 0), Pending, "")
 	done.wait(t)
 	done.none(t)
@@ -293,7 +303,8 @@ func TestDestroyedKeysStayDestroyed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		d.want(t, d.in.Message(src, []byte("climate"), payload, done, 0), AckNow, ReasonUnowned)
+		d.want(t, d.in.Message(src, []byte("climate"), payload, done, 0), Drop, ReasonUnowned)
+		d.refuse(t, src, ReasonUnowned, nil)
 	}
 	if d.keys.Has(d.subject) {
 		t.Error("an erased subject has a key again")
@@ -318,7 +329,8 @@ func TestUnownedDeviceIsAcknowledgedAndNotStored(t *testing.T) {
 	src := d.in.NewSource(SourceInfo{Device: "B2", Product: "aria-thermostat"})
 	done := newAcks()
 	for _, payload := range []string{`{"mode":"off"}`, `not json`} {
-		d.want(t, d.in.Message(src, []byte("climate"), []byte(payload), done, 0), AckNow, ReasonUnowned)
+		d.want(t, d.in.Message(src, []byte("climate"), []byte(payload), done, 0), Drop, ReasonUnowned)
+		d.refuse(t, src, ReasonUnowned, nil)
 	}
 	src.Close()
 	if f := d.refusal(t); f.Reason != ReasonUnowned || !f.Subject.IsZero() || f.Count != 1 {
