@@ -49,15 +49,17 @@ func random() float64 {
 // floorFor is the least pause that the server's reason asks for.
 func floorFor(c mqtt.ReasonCode) time.Duration {
 	switch c {
-	case mqtt.ServerShuttingDown:
-		return 2 * time.Second // it is about to start again
+	case mqtt.ServerShuttingDown, mqtt.AdministrativeAction:
+		// It is about to start again; or somebody of the maker ended this one
+		// session, at the end of a quarantine for one.
+		return 2 * time.Second
 	case mqtt.ServerBusy, mqtt.ServerUnavailable, mqtt.ConnectionRateExceeded, mqtt.QuotaExceeded, mqtt.MessageRateTooHigh:
 		return 10 * time.Second
 	case mqtt.SessionTakenOver:
 		// Somebody else uses this certificate, or an old process of this device:
 		// two that take the session from each other in turn help nobody.
 		return 30 * time.Second
-	case mqtt.NotAuthorized, mqtt.Banned, mqtt.BadUserNameOrPassword, mqtt.AdministrativeAction,
+	case mqtt.NotAuthorized, mqtt.Banned, mqtt.BadUserNameOrPassword,
 		mqtt.UseAnotherServer, mqtt.ServerMoved, mqtt.UnsupportedProtocolVersion, mqtt.ClientIDNotValid,
 		mqtt.MalformedPacket, mqtt.ProtocolError:
 		// Trying harder changes nothing. Another server is not followed: which

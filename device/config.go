@@ -102,6 +102,7 @@ type Refusal struct {
 	Reason  string // stable word: "bad-field", "unknown-stream"; "0x87" when only a code came
 	Text    string // what is wrong and what to do; may be empty
 	Stream  string // may be empty
+	Held    bool   // nothing was refused: readings wait on the device until the maker has looked
 	Dropped bool   // the reading was taken without the fields at fault
 	Count   int    // how many messages this stands for, at least 1
 	Boot    uint64 // with Seq: the reading, when the server's word is about one that this library sent

@@ -44,6 +44,7 @@ type Device struct {
 // Status is what a device knows of itself.
 type Status struct {
 	Connected    bool
+	Held         bool      // the device is in quarantine: readings wait in the queue until the maker has looked
 	ClockTrusted bool      // false: the clock was never set, readings go without a time
 	NotAfter     time.Time // end of the certificate in use; zero: none
 	Boot         uint64    // number of this start

@@ -31,6 +31,7 @@ type session struct {
 	inflight map[uint16]flight
 	sent     time.Time // last write
 	pinged   time.Time // zero: no PINGREQ is unanswered
+	held     bool      // the server leaves readings without an answer: see Status.Held
 }
 
 // flight is a message that was sent and not answered yet.
@@ -189,6 +190,9 @@ func (s *session) serve(ctx context.Context, in <-chan packetIn, gone chan error
 		if why != nil || len(s.inflight) >= s.window {
 			queue, raws = nil, nil
 		}
+		if s.held {
+			queue = nil
+		}
 		var err error
 		select {
 		case <-done:
@@ -245,7 +249,7 @@ func (s *session) subscribe() error {
 
 // fill sends from the queue until the window is full.
 func (s *session) fill() error {
-	for len(s.inflight) < s.window {
+	for len(s.inflight) < s.window && !s.held {
 		r, at, ok, err := s.d.queue.next()
 		if err != nil {
 			return fault(StateUnusable, err, "check the disk of the device", "the queue cannot be read")
@@ -367,6 +371,10 @@ func (s *session) noticed(payload []byte) {
 		s.d.cfg.Log.Warn("notice cannot be read", slog.Any("err", err))
 		return
 	}
+	if n.Reason == heldReason {
+		s.hold(n)
+		return
+	}
 	r := Refusal{Via: ByNotice, Reason: n.Reason, Text: n.Text, Stream: n.Stream, Dropped: n.Dropped, Count: int(n.Count)}
 	if f, ok := s.inflight[n.PacketID]; ok && f.raw == nil {
 		if !n.Dropped {
@@ -377,6 +385,22 @@ func (s *session) noticed(payload []byte) {
 		r.Boot, r.Seq = f.boot, f.seq
 	}
 	s.d.refused(r)
+}
+
+// heldReason is the server's word for a device in quarantine.
+const heldReason = "quarantined"
+
+// hold stops sending readings until the server ends this session: it leaves
+// them without an answer, and what has no answer stays in the queue. The next
+// session sends them again.
+func (s *session) hold(n wire.Refusal) {
+	if s.held {
+		return
+	}
+	s.held = true
+	s.d.count(func(st *Status) { st.Held = true })
+	s.d.cfg.Log.Warn("the server holds this device's readings back; they stay queued", slog.String("reason", n.Reason), slog.String("text", n.Text))
+	s.d.cfg.Refused(Refusal{Via: ByNotice, Held: true, Reason: n.Reason, Text: n.Text, Stream: n.Stream, Count: 1})
 }
 
 // keepAlive keeps the connection known to be good: a PINGREQ when nothing was

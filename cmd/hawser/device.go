@@ -57,9 +57,11 @@ one got with the new code is used.`,
 		{
 			name: "device release", args: "SERIAL --reason TEXT", nargs: [2]int{1, 1},
 			short: "take a unit out of quarantine",
-			long: `A unit is in quarantine after an old certificate was used although its successor
-had been: there are two holders of its identity. Release it when you know which of
-them is the unit; best give it a new code first.`,
+			long: `A unit is in quarantine after two machines seemed to use its certificate: one that
+had been replaced came back, or two took the session from each other. Its readings wait
+on the unit, without an answer. Release it when you know which of the two is the unit;
+give it a new code first if the copy has the certificate that is good now. Certificates
+that were replaced before are refused from then on.`,
 			example: `hawser device release A1 --reason "the copy was the lab's image"`,
 			flags:   reasonFlag,
 			run:     deviceRelease,

@@ -64,10 +64,12 @@ type conn struct {
 	partial  int64           // since when a packet is incomplete; 0: none is
 	skip     int             // bytes of a refused packet that are still to come
 	skipped  int             // bytes of it that came since it last made progress
+	warned   int64           // Unix nanoseconds of the last notice about withheld messages
 	large    bool            // the packet at hand is one to be refused for its size
 	left     bool            // DISCONNECT came: no will
 	fresh    atomic.Pointer[identity.Identified]
 	revoked  atomic.Bool // no will, nothing more to be judged
+	withheld atomic.Bool // messages were left without an answer, for a quarantine
 	reading  atomic.Bool // it waits for the client, with nothing left to do
 	leftover []byte      // what came together with CONNECT
 

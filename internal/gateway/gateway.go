@@ -356,12 +356,19 @@ func (g *Gateway) Follow(ch identity.Change) {
 				}
 			}
 		}
+	case identity.ChangeReleased:
+		g.later(func() { g.release(ch.Device) })
 	default:
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if !g.stopping.Load() {
-			g.work.Go(func() { g.Refresh(ch.Device) })
-		}
+		g.later(func() { g.Refresh(ch.Device) })
+	}
+}
+
+// later does f without waiting for it; Shutdown does.
+func (g *Gateway) later(f func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.stopping.Load() {
+		g.work.Go(f)
 	}
 }
 

@@ -68,6 +68,9 @@ func (c *conn) notice(now time.Time, why telemetry.Reason, stream []byte, id uin
 			o = &n.open[len(n.open)-1]
 		}
 		o.Reason, o.Text, o.Stream = string(why), why.Text(), string(stream)
+		if why == telemetry.ReasonQuarantined {
+			o.Text = withheldText
+		}
 	}
 	o.Count++
 	o.PacketID, o.Time = id, now.UnixMilli()

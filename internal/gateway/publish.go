@@ -188,7 +188,7 @@ func (c *conn) message(b *burst, token uint32, topic []byte, free bool) bool {
 			return c.refused(b, token, t.Stream, telemetry.ReasonTooLarge, pointsOverRate)
 		}
 		if c.id.Quarantined {
-			return c.refused(b, token, t.Stream, telemetry.ReasonQuarantined, 0)
+			return c.withhold(b, token, t.Stream)
 		}
 	case wire.Foreign:
 		return c.refused(b, token, nil, telemetry.ReasonWrongTopic, pointsForeignTopic)

@@ -355,29 +355,6 @@ func TestStolenCertificateGainsNothing(t *testing.T) {
 	}
 }
 
-// Quarantine holds the device's messages and leaves its session; a release
-// lets them in again, without a new connection.
-func TestQuarantineHoldsMessages(t *testing.T) {
-	d := newDoor(t)
-	c := d.connect(d.enrol("A1"), mqtt.V5, "x")
-	send := func(id uint16) mqtt.ReasonCode {
-		c.publish(id, "telemetry/light", level(int(id)))
-		return c.acked(id)
-	}
-	if got := send(1); got != 0 {
-		t.Fatalf("before: %#x", got)
-	}
-	if err := d.ids.Suspect(t.Context(), "A1", "two-places"); err != nil {
-		t.Fatal(err)
-	}
-	n := uint16(1)
-	eventually(t, "held", func() bool { n++; return send(n) == mqtt.NotAuthorized })
-	if err := d.ids.Release(t.Context(), staff, "A1", "looked at"); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "released", func() bool { n++; return send(n) == 0 })
-}
-
 // A packet larger than any may be is refused like any bad message in 3.1.1,
 // so that a persistent client gets past it; a 5.0 client was told the limit
 // and gets 0x95.

@@ -68,6 +68,7 @@ const (
 	endWithdrawn   refusal = "identity-withdrawn"
 	endOperator    refusal = "operator"
 	endPacketLarge refusal = "packet-too-large"
+	endReleased    refusal = "released" // from quarantine: what was withheld is to be sent again
 )
 
 // counters are what the gateway counts. All are totals since it was made.
@@ -79,7 +80,7 @@ type counters struct {
 	acks, ackWrites, pauses, pausedNanos               atomic.Uint64
 	passwords, retained, subscribed, subscribeRefused  atomic.Uint64
 	notices, slowReaders, logSuppressed, missedRefused atomic.Uint64
-	tls12, rivals, skippedBytes                        atomic.Uint64
+	tls12, rivals, skippedBytes, withheld              atomic.Uint64
 }
 
 // Stats is a picture of the gateway's counters. Counts are totals since the
@@ -104,6 +105,7 @@ type Stats struct {
 	Submitted       uint64  // judged good and given to the journal
 	AckedByRule     uint64  // acknowledged, nothing stored, as the rules have it
 	Refused         uint64  // messages refused
+	Withheld        uint64  // messages of devices in quarantine, left without an answer until the release
 	DroppedQoS0     uint64  // of these, at QoS 0: nobody is told
 	Trouble         uint64  // messages not acknowledged because of our trouble
 	Unrecorded      uint64  // refusals at QoS 0 whose record the journal did not take
@@ -136,7 +138,7 @@ func (g *Gateway) Stats() Stats {
 		Connected: c.connected.Load(), Disconnected: c.disconnected.Load(), TakeOvers: c.takeOvers.Load(), Rivals: c.rivals.Load(),
 		Received: c.received.Load(), ReceivedBytes: c.receivedBytes.Load(), SkippedBytes: c.skippedBytes.Load(), QoS0: c.qos0.Load(), Resent: c.duplicates.Load(),
 		Submitted: c.pending.Load(), AckedByRule: c.ackedByRule.Load(), Refused: c.refused.Load(),
-		DroppedQoS0: c.dropped.Load(), Trouble: c.trouble.Load(), Unrecorded: c.missedRefused.Load(),
+		Withheld: c.withheld.Load(), DroppedQoS0: c.dropped.Load(), Trouble: c.trouble.Load(), Unrecorded: c.missedRefused.Load(),
 		Acks: c.acks.Load(), AckWrites: c.ackWrites.Load(), Pauses: c.pauses.Load(),
 		PausedSeconds: time.Duration(c.pausedNanos.Load()).Seconds(), Wills: c.wills.Load(), WillsRefused: c.willsRefused.Load(),
 		Passwords: c.passwords.Load(), Retained: c.retained.Load(), Subscribed: c.subscribed.Load(),

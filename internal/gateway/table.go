@@ -309,9 +309,22 @@ func (d *device) leave(c *conn, k *kept, now time.Time) {
 	}
 	if d.sessions == [maxSessions]*conn{} {
 		d.left = n
-		for i := range d.buckets {
-			d.buckets[i].fill(d.rates.by[i], n)
+		// What a quarantine kept a device from sending it may make up for, so
+		// its time counts like time away.
+		if !c.id.Quarantined {
+			for i := range d.buckets {
+				d.buckets[i].fill(d.rates.by[i], n)
+			}
 		}
+	}
+}
+
+// makeUp gives the device what it may make up for now.
+func (d *device) makeUp(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range d.buckets {
+		d.buckets[i].makeUp(d.rates.by[i], now.UnixNano())
 	}
 }
 

@@ -63,7 +63,9 @@ func (s *Service) Revoke(ctx context.Context, by core.Actor, id core.DeviceID, w
 }
 
 // Release ends a quarantine, when staff has found out which of the two is the
-// device. Releasing what is free is not an error.
+// device. Certificates that had been replaced are refused from now on: one of
+// them is the copy's, and a copy that comes back must not put the device in
+// quarantine again. Releasing what is free is not an error.
 func (s *Service) Release(ctx context.Context, by core.Actor, id core.DeviceID, why string) error {
 	if why == "" || len(why) > maxReason {
 		return core.E(core.Invalid, "no-reason", "a reason is required", "say why the quarantine ends; it stands in the ledger")
@@ -73,7 +75,20 @@ func (s *Service) Release(ctx context.Context, by core.Actor, id core.DeviceID, 
 			return errNoChange
 		}
 		st.dev.Suspect, st.dev.Suspicion = time.Time{}, ""
-		return tx.Record(ctx, s.record(st, RecordReleased, by, sealedPart{Reason: why}))
+		ended := 0
+		for i := range st.certs {
+			c := &st.certs[i]
+			if c.State != Superseded {
+				continue
+			}
+			c.State, c.Ended = Revoked, s.d.Now().UTC()
+			ended++
+			if err := tx.UpdateCertificate(ctx, *c); err != nil {
+				return err
+			}
+		}
+		return tx.Record(ctx, s.record(st, RecordReleased, by, sealedPart{Reason: why},
+			core.Fact{Name: "certificates", Value: strconv.Itoa(ended)}))
 	})
 	if err != nil {
 		return fmt.Errorf("release: %w", err)

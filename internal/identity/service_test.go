@@ -175,6 +175,15 @@ func TestRenewal(t *testing.T) {
 	if who := f.mustIdentify(next); who.Quarantined || f.notified(identity.ChangeReleased) != 1 {
 		t.Errorf("after release: %+v", who)
 	}
+	// The copy comes back, and puts nobody in quarantine any more.
+	_, err = f.svc.Identify(t.Context(), old)
+	wantReason(t, err, "revoked")
+	f.restart()
+	_, err = f.svc.Identify(t.Context(), old)
+	wantReason(t, err, "revoked")
+	if who := f.mustIdentify(next); who.Quarantined {
+		t.Error("a copy that was found puts the device in quarantine again")
+	}
 }
 
 func TestRevoke(t *testing.T) {
