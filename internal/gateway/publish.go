@@ -303,7 +303,7 @@ func (c *conn) dropped(b *burst, token uint32, stream []byte, why telemetry.Reas
 // refusalCode is the PUBACK reason code of 5.0 for a reason (section 3.4.2.1).
 func refusalCode(why telemetry.Reason) mqtt.ReasonCode {
 	switch why {
-	case telemetry.ReasonWrongTopic, telemetry.ReasonQuarantined:
+	case telemetry.ReasonWrongTopic:
 		return mqtt.NotAuthorized
 	case telemetry.ReasonUnknownStream:
 		return mqtt.TopicNameInvalid
