@@ -5,7 +5,8 @@
 //
 // What it raises above the usual: the declaration allows a message every
 // millisecond and 10,000 at once for each device, and the configuration
-// device_messages_per_second is 10,000, so that the load generator meets the
+// device_messages_per_second is 10,000 and product_messages_per_second is out of
+// reach, so that the load generator meets the
 // server's own limits and not declared ones. Nothing is switched off.
 package main
 

@@ -75,6 +75,13 @@ type Config struct {
 	// whatever its declaration allows: a faster one waits, and loses nothing.
 	// Default: 1000. Example: 5000
 	DeviceMessagesPerSecond int `yaml:"device_messages_per_second"`
+	// ProductMessagesPerSecond is the pace at which all devices of one product
+	// together are read from, so that one product gone wild does not slow the
+	// others down: its devices wait, and lose nothing. The default is about
+	// what two processors store of messages with one or two groups, and serves
+	// a million devices that send once a minute; raise it on a larger machine.
+	// Default: 20000. Example: 100000
+	ProductMessagesPerSecond int `yaml:"product_messages_per_second"`
 	// Log is the form of the log on standard error: text or json. Default: text. Example: json
 	Log string `yaml:"log"`
 
@@ -101,7 +108,8 @@ func defaults(home string) Config {
 		LedgerKey: "keys/ledger.key", Checkpoint: "keys/checkpoint",
 		Devices: ":8883", HTTPS: ":8443", Names: []string{"localhost", "127.0.0.1", "::1"},
 		Socket: "data/hawser.sock", JournalMaxBytes: 8 << 30,
-		HandshakeTimeout: Duration(10 * time.Second), DeviceMessagesPerSecond: 1000, Log: "text", home: home,
+		HandshakeTimeout: Duration(10 * time.Second), DeviceMessagesPerSecond: 1000,
+		ProductMessagesPerSecond: 20_000, Log: "text", home: home,
 	}
 }
 
@@ -214,6 +222,9 @@ func (c *Config) check() error {
 	}
 	if c.DeviceMessagesPerSecond < 1 || c.DeviceMessagesPerSecond > 1_000_000 {
 		return bad("device_messages_per_second", fmt.Sprint(c.DeviceMessagesPerSecond), "choose between 1 and 1000000")
+	}
+	if c.ProductMessagesPerSecond < 1 || c.ProductMessagesPerSecond > 10_000_000 {
+		return bad("product_messages_per_second", fmt.Sprint(c.ProductMessagesPerSecond), "choose between 1 and 10000000")
 	}
 	if c.Log != "text" && c.Log != "json" {
 		return bad("log", fmt.Sprintf("%q", c.Log), "choose text or json")

@@ -35,6 +35,7 @@ func TestConfigFaults(t *testing.T) {
 		{"bad duration", "handshake_timeout: soon\n", "duration"},
 		{"endless handshake", "handshake_timeout: 24h\n", "5m"},
 		{"no pace", "device_messages_per_second: 0\n", "between 1 and"},
+		{"no pace of a product", "product_messages_per_second: 0\n", "between 1 and"},
 		{"log", "log: xml\n", "text or json"},
 		{"no names", "names: []\n", "dial"},
 		{"twice", "log: text\nlog: json\n", "log"},

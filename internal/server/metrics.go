@@ -49,6 +49,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count("gateway_received_bytes_total", "Payload bytes received.", g.ReceivedBytes)
 	count("gateway_acks_total", "PUBACKs written.", g.Acks)
 	count("gateway_unacknowledged_messages_total", "Messages not acknowledged because of trouble of the server's own.", g.Trouble)
+	count("gateway_pauses_total", "Times that reading stood still for a device's or product's pace.", g.Pauses)
 	put(prometheus.CounterValue, "gateway_paused_seconds_total", "Time that reading stood still for a device's or product's pace.", g.PausedSeconds)
 	count("gateway_rivals_total", "Times that two were found to take one certificate's session from each other.", g.Rivals)
 	count("gateway_panics_total", "Faults of the server, each confined to one connection.", g.Panics)

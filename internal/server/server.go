@@ -158,6 +158,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		Config: gateway.Config{
 			HandshakeTimeout: time.Duration(s.c.HandshakeTimeout), ConnectTimeout: time.Duration(s.c.HandshakeTimeout),
 			MaxConnections: s.c.MaxConnections, DeviceMessagesPerSecond: s.c.DeviceMessagesPerSecond,
+			ProductMessagesPerSecond: s.c.ProductMessagesPerSecond,
 		},
 		Environment: s.inst.Environment, Certificate: s.cert.GetCertificate, DeviceCAs: s.ca.ClientPool,
 		Identity: s.devices, Intake: s.intake, Trouble: func() error { return s.journal.State().Trouble }, Now: s.opt.Now, Log: s.log,
