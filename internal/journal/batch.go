@@ -14,7 +14,7 @@ import (
 //	then for each record: length 4 bytes, big endian; the record
 //
 // A batch without records is a probe: written to see whether the disk takes
-// writes again, skipped by readers.
+// writes again.
 const (
 	batchVersion   = 1
 	batchHeader    = 9

@@ -201,6 +201,17 @@ func (j *Journal) Durable() uint64 {
 	return last
 }
 
+// Barrier waits until every record that Submit took before is on disk or has
+// failed, and returns a sequence that is not below that of any which is. Whoever
+// has read the journal up to it has all that was submitted so far. Durable alone
+// knows nothing of the commit that is under way.
+func (j *Journal) Barrier(ctx context.Context) (uint64, error) {
+	if err := j.queue.settle(ctx); err != nil {
+		return 0, fmt.Errorf("wait for what the journal has under way: %w", err)
+	}
+	return j.Durable(), nil
+}
+
 // refresh reads the stream's figures into j.held.
 func (j *Journal) refresh(ctx context.Context) bool {
 	e, _ := j.current()

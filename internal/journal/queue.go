@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"sync"
 
 	"github.com/hawser-iot/hawser/internal/core"
@@ -49,8 +50,11 @@ type queue struct {
 	free    []*batch // for reuse
 	bytes   int      // in open, full and in flight
 	records int
-	refused error // why nothing is taken at present
-	idle    bool  // the committer sleeps and wants a wake-up
+	taken   uint64        // records put, ever
+	decided uint64        // of them, those whose fate was told
+	news    chan struct{} // closed when decided grows; nil while nobody waits
+	refused error         // why nothing is taken at present
+	idle    bool          // the committer sleeps and wants a wake-up
 
 	wake chan struct{} // capacity 1
 }
@@ -93,6 +97,7 @@ func (q *queue) put(rec []byte, c Completion, token uint64) error {
 	b.who = append(b.who, waiting{c, token})
 	q.bytes += size
 	q.records++
+	q.taken++
 	wake := q.idle
 	q.idle = false
 	q.mu.Unlock()
@@ -141,10 +146,37 @@ func (q *queue) done(b *batch) {
 	q.mu.Lock()
 	q.bytes -= size
 	q.records -= records
+	q.decided += uint64(records)
+	if q.news != nil {
+		close(q.news)
+		q.news = nil
+	}
 	if len(q.free) < 4 {
 		q.free = append(q.free, b)
 	}
 	q.mu.Unlock()
+}
+
+// settle returns when the fate of every record put before it is decided.
+func (q *queue) settle(ctx context.Context) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for target := q.taken; q.decided < target; {
+		if q.news == nil {
+			q.news = make(chan struct{})
+		}
+		news := q.news
+		q.mu.Unlock()
+		select {
+		case <-news:
+		case <-ctx.Done():
+		}
+		q.mu.Lock()
+		if err := ctx.Err(); err != nil && q.decided < target {
+			return err
+		}
+	}
+	return nil
 }
 
 // refuse lets nothing in from now on, for the reason given; nil lets all in.

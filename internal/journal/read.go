@@ -37,7 +37,9 @@ func (e *DamagedError) Error() string {
 // Unwrap gives the cause.
 func (e *DamagedError) Unwrap() error { return e.Err }
 
-// Batch is what was committed together, in the order of Submit.
+// Batch is what was committed together, in the order of Submit. One without
+// records is a probe of the disk: it is given out too, so that a reader comes as
+// far as Durable says.
 type Batch struct {
 	Seq     uint64
 	Missing uint64   // batches before it that this reader should have seen and that are gone
@@ -78,11 +80,7 @@ func (r *Reader) Next(ctx context.Context) (Batch, error) {
 		if len(r.ahead) > 0 {
 			m := r.ahead[0]
 			r.ahead = r.ahead[1:]
-			b, err := r.open(m)
-			if err == nil && len(b.Records) == 0 && b.Missing == 0 {
-				continue // a probe
-			}
-			return b, err
+			return r.open(m)
 		}
 		e, durable, changed := r.j.news()
 		if e != nil && r.pos > durable {

@@ -136,9 +136,12 @@ func (s *server) owner(_ context.Context, id core.DeviceID) (telemetry.Owned, er
 	return telemetry.Owned{Subject: d.Subject, Product: d.Product, Since: d.OwnedSince}, nil
 }
 
-// settle returns when everything that the journal held on entry is filed. It
-// is made before the projector is, so it asks for it late.
-func (s *server) settle(ctx context.Context) error { return s.telem.projector.Settle(ctx) }
+// settle returns when everything that was sealed before is filed. It is made
+// before the projector is, so it asks for it late.
+func (s *server) settle(ctx context.Context) error {
+	s.intake.Quiesce()
+	return s.telem.projector.Settle(ctx)
+}
 
 func (s *server) runTelemetry(ctx context.Context, work *sync.WaitGroup) {
 	work.Go(func() {

@@ -51,6 +51,7 @@ type IntakeDeps struct {
 // called from any goroutine, with one Source each.
 type Intake struct {
 	d       IntakeDeps
+	sealing sync.RWMutex // held for reading from the first seal of a message until the journal has it
 	counter atomic.Uint64
 	counts  counters
 	work    sync.Pool // of *work
@@ -65,7 +66,9 @@ type planSlot struct{ plan atomic.Pointer[Plan] }
 type work struct {
 	judged  Judged
 	reading Reading
-	plain   []byte // what is sealed of one part
+	keys    []*seal.Key // of the parts of reading
+	from    []int       // which part of judged each of them is
+	plain   []byte      // what is sealed of one part
 	aad     []byte
 	sealed  []byte
 	record  []byte
@@ -193,6 +196,7 @@ func (in *Intake) Message(src *Source, stream, payload []byte, c Completion, tok
 	v := in.judge(src, sp, w, payload, now, c, token)
 	w.judged.Wipe()
 	w.plain = wiped(w.plain)
+	clear(w.keys)
 	in.work.Put(w)
 	switch v.Action {
 	case Refuse:
@@ -235,19 +239,20 @@ func (in *Intake) judge(src *Source, sp *StreamPlan, w *work, payload []byte, no
 	if !j.WrongClock && j.T < src.ownedSince {
 		return Verdict{Drop, ReasonBeforeOwner}
 	}
-	old, err := in.seal(src, sp, w, now)
+	old, err := in.lease(src, sp, w, now)
+	if err == nil && len(w.reading.Parts) > 0 {
+		err = in.submit(src, w, c, token)
+	}
 	switch {
 	case err == errUnowned:
 		return Verdict{Drop, ReasonUnowned}
+	case err == errNotTaken:
+		return Verdict{Trouble, ReasonTrouble}
 	case err != nil:
 		in.d.Log.Error("reading not sealed", slog.Any("err", err))
 		return Verdict{Trouble, ReasonTrouble}
 	case len(w.reading.Parts) == 0:
 		return Verdict{Drop, ReasonTooOld}
-	}
-	w.record = AppendReading(w.record[:0], &w.reading)
-	if err := in.d.Journal.Submit(w.record, c, token); err != nil {
-		return Verdict{Trouble, ReasonTrouble}
 	}
 	k := &in.counts
 	k.accepted.Add(1)
@@ -267,12 +272,24 @@ func (in *Intake) judge(src *Source, sp *StreamPlan, w *work, payload []byte, no
 	return Verdict{Action: Pending}
 }
 
-// errUnowned says that the subject has no key.
-var errUnowned = errors.New("the subject has no key")
+var (
+	// errUnowned says that the subject has no key.
+	errUnowned = errors.New("the subject has no key")
+	// errNotTaken says that the journal takes nothing; it says why by itself.
+	errNotTaken = errors.New("the journal does not take it")
+)
 
-// seal makes w.reading of w.judged: every part that is not past its keep-time,
-// sealed. old is how many fields were.
-func (in *Intake) seal(src *Source, sp *StreamPlan, w *work, now time.Time) (old int, err error) {
+// Quiesce returns when every message that was being sealed is with the journal.
+// After a subject was retired, what the journal has then is the last of it.
+func (in *Intake) Quiesce() {
+	in.sealing.Lock()
+	defer in.sealing.Unlock() // whoever came after the lock found the keys as they are now
+}
+
+// lease makes w.reading of w.judged, with the keys of every part that is not
+// past its keep-time; old is how many fields are. It may wait for the keyring's
+// disk.
+func (in *Intake) lease(src *Source, sp *StreamPlan, w *work, now time.Time) (old int, err error) {
 	j, r := &w.judged, &w.reading
 	*r = Reading{
 		Product: sp.plan.product, Subject: src.subject, Stream: sp.stream.Name,
@@ -282,14 +299,7 @@ func (in *Intake) seal(src *Source, sp *StreamPlan, w *work, now time.Time) (old
 	if j.WrongClock {
 		r.Flags |= FlagWrongClock
 	}
-	need := 0
-	for i := range j.parts {
-		need += len(src.sender) + len(j.parts[i].Plain) + seal.Overhead
-	}
-	if cap(w.sealed) < need {
-		w.sealed = make([]byte, 0, 2*need)
-	}
-	w.sealed = w.sealed[:0]
+	w.keys, w.from = w.keys[:0], w.from[:0]
 	t := time.UnixMilli(j.T)
 	var key *seal.Key
 	var epoch core.Epoch
@@ -303,7 +313,7 @@ func (in *Intake) seal(src *Source, sp *StreamPlan, w *work, now time.Time) (old
 			continue
 		}
 		if key == nil || e != epoch {
-			if key, err = in.lease(src.subject, e); err != nil {
+			if key, err = in.key(src.subject, e); err != nil {
 				if !errors.Is(err, errEnded) {
 					return old, err
 				}
@@ -312,26 +322,50 @@ func (in *Intake) seal(src *Source, sp *StreamPlan, w *work, now time.Time) (old
 			}
 			epoch = e
 		}
-		p := Part{Epoch: e, Group: jp.Group}
-		w.aad = AppendAAD(w.aad[:0], r, &p)
-		w.plain = AppendPlain(w.plain[:0], src.sender, jp.Plain)
-		from := len(w.sealed)
-		if w.sealed, err = key.Seal(w.sealed, w.plain, w.aad); err != nil {
-			return old, keyError(err)
-		}
-		p.Sealed = w.sealed[from:len(w.sealed):len(w.sealed)]
-		r.Parts = append(r.Parts, p)
+		r.Parts = append(r.Parts, Part{Epoch: e, Group: jp.Group})
+		w.keys, w.from = append(w.keys, key), append(w.from, i)
 	}
 	r.Dropped = saturate(j.Undeclared + j.Bad + old)
 	return old, nil
 }
 
+// submit seals the parts of w.reading and hands it to the journal. It waits for
+// nothing, so that Quiesce need not wait long.
+func (in *Intake) submit(src *Source, w *work, c Completion, token uint64) (err error) {
+	r := &w.reading
+	need := 0
+	for i := range r.Parts {
+		need += len(src.sender) + len(w.judged.parts[w.from[i]].Plain) + seal.Overhead
+	}
+	if cap(w.sealed) < need {
+		w.sealed = make([]byte, 0, 2*need)
+	}
+	w.sealed = w.sealed[:0]
+	in.sealing.RLock()
+	defer in.sealing.RUnlock()
+	for i := range r.Parts {
+		p := &r.Parts[i]
+		w.aad = AppendAAD(w.aad[:0], r, p)
+		w.plain = AppendPlain(w.plain[:0], src.sender, w.judged.parts[w.from[i]].Plain)
+		from := len(w.sealed)
+		if w.sealed, err = w.keys[i].Seal(w.sealed, w.plain, w.aad); err != nil {
+			return keyError(err)
+		}
+		p.Sealed = w.sealed[from:len(w.sealed):len(w.sealed)]
+	}
+	w.record = AppendReading(w.record[:0], r)
+	if in.d.Journal.Submit(w.record, c, token) != nil {
+		return errNotTaken
+	}
+	return nil
+}
+
 // errEnded says that an epoch is past its keep-time.
 var errEnded = errors.New("the epoch has ended")
 
-// lease gives the key for readings of a subject in an epoch, and makes the
+// key gives the key for readings of a subject in an epoch, and makes the
 // epoch's if nobody has yet.
-func (in *Intake) lease(s core.Subject, e core.Epoch) (*seal.Key, error) {
+func (in *Intake) key(s core.Subject, e core.Epoch) (*seal.Key, error) {
 	key, err := in.d.Keys.Lease(s, e)
 	if err == nil {
 		return key, nil

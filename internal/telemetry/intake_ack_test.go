@@ -317,3 +317,48 @@ func TestWhatGathersIsAcknowledgedOrComesAgain(t *testing.T) {
 	acks(1, none)
 	records(1, 1)
 }
+
+// gate is a journal that takes its time.
+type gate struct {
+	*journal.Journal
+	entered, leave chan struct{}
+}
+
+func (g *gate) Submit(rec []byte, c Completion, token uint64) error {
+	close(g.entered)
+	<-g.leave
+	return g.Journal.Submit(rec, c, token)
+}
+
+// Quiesce returns when what was sealed before is with the journal, so that
+// nothing of a subject comes after its retirement and a barrier.
+func TestQuiesceWaitsForWhatIsSealed(t *testing.T) {
+	d := newDoor(t)
+	g := &gate{d.journal, make(chan struct{}), make(chan struct{})}
+	in, err := NewIntake(IntakeDeps{Keys: d, Journal: g, Now: d.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.in = in
+	in.SetPlan(testPlan(t))
+	in.Quiesce() // nothing is under way
+	src, done := d.source(), newAcks()
+	go in.Message(src, []byte("climate"), []byte(`{"mode":"off"}`), done, 0)
+	<-g.entered
+	d.keys.Retire(d.subject)
+	quiet := make(chan struct{})
+	go func() { in.Quiesce(); close(quiet) }()
+	select {
+	case <-quiet:
+		t.Fatal("a message is sealed and the journal has not got it")
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(g.leave)
+	select {
+	case <-quiet:
+	case <-time.After(20 * time.Second):
+		t.Fatal("not quiet after 20 s")
+	}
+	done.wait(t)
+	d.want(t, in.Message(d.source(), []byte("climate"), []byte(`{"mode":"off"}`), done, 0), Drop, ReasonUnowned)
+}

@@ -31,6 +31,9 @@ type JournalSource interface {
 	Incarnation() string
 	// Last is the newest batch.
 	Last() uint64
+	// Barrier waits for what is under way and gives the newest batch then:
+	// nothing that was submitted before the call is after it.
+	Barrier(context.Context) (uint64, error)
 	// Reader starts after a batch; 0 is the beginning of what is held.
 	Reader(after uint64) JournalReader
 	// Trim forgets the batches below one.
@@ -174,7 +177,10 @@ func (p *Projector) State() ProjectorState {
 // Settle returns when all that the journal holds now is filed, or when ctx
 // ends.
 func (p *Projector) Settle(ctx context.Context) error {
-	target := p.d.Journal.Last()
+	target, err := p.d.Journal.Barrier(ctx)
+	if err != nil {
+		return behind(err)
+	}
 	for {
 		p.mu.Lock()
 		if p.state.Mark.Seq >= target {
@@ -193,11 +199,15 @@ func (p *Projector) Settle(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return &core.Error{
-				Kind: core.Unavail, Reason: "projector-behind", Message: "not everything that was acknowledged is filed yet",
-				Hint: "see the projector in `hawser doctor`", Err: errors.Join(ctx.Err(), trouble),
-			}
+			return behind(errors.Join(ctx.Err(), trouble))
 		}
+	}
+}
+
+func behind(why error) error {
+	return &core.Error{
+		Kind: core.Unavail, Reason: "projector-behind", Message: "not everything that was acknowledged is filed yet",
+		Hint: "see the projector in `hawser doctor`", Err: why,
 	}
 }
 

@@ -24,9 +24,10 @@ type benchJournal struct {
 	at                                 time.Time
 }
 
-func (b *benchJournal) Incarnation() string                { return "bench" }
-func (b *benchJournal) Last() uint64                       { return uint64(b.batches) }
-func (b *benchJournal) Trim(context.Context, uint64) error { return nil }
+func (b *benchJournal) Incarnation() string                     { return "bench" }
+func (b *benchJournal) Last() uint64                            { return uint64(b.batches) }
+func (b *benchJournal) Barrier(context.Context) (uint64, error) { return b.Last(), nil }
+func (b *benchJournal) Trim(context.Context, uint64) error      { return nil }
 
 func (b *benchJournal) Reader(after uint64) telemetry.JournalReader {
 	return &benchReader{b: b, pos: after, records: make([][]byte, b.perBatch), sealed: bytes.Repeat([]byte{7}, 200)}

@@ -60,6 +60,8 @@ func (j *tape) Last() uint64 {
 	return j.first + uint64(len(j.batches)) - 1
 }
 
+func (j *tape) Barrier(context.Context) (uint64, error) { return j.Last(), nil }
+
 func (j *tape) Trim(_ context.Context, below uint64) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()

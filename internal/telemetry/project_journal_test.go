@@ -204,8 +204,9 @@ type backlog struct {
 	trimmed          uint64
 }
 
-func (b *backlog) Incarnation() string { return "backlog" }
-func (b *backlog) Last() uint64        { return uint64(b.minutes) }
+func (b *backlog) Incarnation() string                     { return "backlog" }
+func (b *backlog) Last() uint64                            { return uint64(b.minutes) }
+func (b *backlog) Barrier(context.Context) (uint64, error) { return b.Last(), nil }
 
 func (b *backlog) Trim(_ context.Context, below uint64) error {
 	b.mu.Lock()
