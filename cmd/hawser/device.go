@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strings"
 
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/identity"
 )
 
 func deviceCommands() []*command {
@@ -37,12 +39,13 @@ the unit first connects with its certificate, and can be asked for again until t
 			run:     deviceShow,
 		},
 		{
-			name: "device revoke", args: "SERIAL --reason TEXT", nargs: [2]int{1, 1},
+			name: "device revoke", args: "SERIAL --cause WORD [--reason TEXT]", nargs: [2]int{1, 1},
 			short: "cut a unit off for good",
 			long: `Revokes the unit's certificates. A live session is cut within one second, the
-unit cannot renew, and a receipt stands in the ledger.`,
-			example: `hawser device revoke A1 --reason "stolen from the test lab"`,
-			flags:   reasonFlag,
+unit cannot renew, and a receipt stands in the ledger.
+` + aboutWhy,
+			example: `hawser device revoke A1 --cause stolen --reason "from the test lab"`,
+			flags:   whyFlags,
 			run:     deviceRevoke,
 		},
 		{
@@ -55,15 +58,16 @@ one got with the new code is used.`,
 			run:     deviceCode,
 		},
 		{
-			name: "device release", args: "SERIAL --reason TEXT", nargs: [2]int{1, 1},
+			name: "device release", args: "SERIAL --cause WORD [--reason TEXT]", nargs: [2]int{1, 1},
 			short: "take a unit out of quarantine",
 			long: `A unit is in quarantine after two machines seemed to use its certificate: one that
 had been replaced came back, or two took the session from each other. Its readings wait
 on the unit, without an answer. Release it when you know which of the two is the unit;
 give it a new code first if the copy has the certificate that is good now. Certificates
-that were replaced before are refused from then on.`,
-			example: `hawser device release A1 --reason "the copy was the lab's image"`,
-			flags:   reasonFlag,
+that were replaced before are refused from then on.
+` + aboutWhy,
+			example: `hawser device release A1 --cause copy-found --reason "the lab's image"`,
+			flags:   whyFlags,
 			run:     deviceRelease,
 		},
 		{
@@ -78,6 +82,20 @@ counted. This begins a new ownership with a new key; nothing of the old one come
 }
 
 func reasonFlag(e *env) { e.str("reason", "", "why, in a `text` that stands in the ledger") }
+
+// aboutWhy is what becomes of the two flags of whyFlags.
+const aboutWhy = `The cause stands in clear in the ledger, from which nothing can be erased. The reason
+is sealed under the key of the unit's present owner and goes with it; when the unit has
+no owner, it is not kept.`
+
+func whyFlags(e *env) {
+	words := []string{}
+	for _, c := range identity.Causes() {
+		words = append(words, string(c))
+	}
+	e.str("cause", "", "why, a `word`: "+strings.Join(words, ", ")+" (without one: other)")
+	e.str("reason", "", "what there is to add, a `text`")
+}
 
 func devicePath(e *env, tail string) string { return "/v1/devices/" + url.PathEscape(e.args[0]) + tail }
 
@@ -115,7 +133,11 @@ func deviceCode(ctx context.Context, e *env) error {
 }
 
 func deviceRelease(ctx context.Context, e *env) error {
-	return receiptCall(ctx, e, devicePath(e, "/release"), func(w io.Writer, r api.Receipt) {
+	return whyCall(ctx, e, devicePath(e, "/release"), func(w io.Writer, r api.Receipt) {
+		if r.Time.IsZero() {
+			fmt.Fprintf(w, "%s was not in quarantine\n", r.Device)
+			return
+		}
 		fmt.Fprintf(w, "%s is out of quarantine\n", r.Device)
 	})
 }
@@ -199,7 +221,7 @@ func suspicion(word string) string {
 }
 
 func deviceRevoke(ctx context.Context, e *env) error {
-	return receiptCall(ctx, e, devicePath(e, "/revoke"), func(w io.Writer, r api.Receipt) {
+	return whyCall(ctx, e, devicePath(e, "/revoke"), func(w io.Writer, r api.Receipt) {
 		fmt.Fprintf(w, "%s is revoked. The receipt stands in the ledger (%s).\n", r.Device, r.Time.Format("2006-01-02 15:04:05 MST"))
 	})
 }
@@ -216,12 +238,30 @@ func deviceReopen(ctx context.Context, e *env) error {
 	return e.print(r, func(w io.Writer) { fmt.Fprintf(w, "%s has a new ownership, subject %s.\n", r.Device, r.Subject) })
 }
 
+// whyCall posts why something ends and prints the receipt that comes back.
+func whyCall(ctx context.Context, e *env, path string, human func(io.Writer, api.Receipt)) error {
+	req := api.WhyRequest{Cause: *e.opt["cause"], Reason: *e.opt["reason"]}
+	if err := req.Validate(); err != nil {
+		return err
+	}
+	return post(ctx, e, path, req, func(w io.Writer, r api.Receipt) {
+		human(w, r)
+		if req.Reason != "" && r.Facts["reason_kept"] != "true" {
+			fmt.Fprintln(w, "The reason was not kept: there is no owner under whose key it could be sealed.")
+		}
+	})
+}
+
 // receiptCall posts the reason and prints the receipt that comes back.
 func receiptCall(ctx context.Context, e *env, path string, human func(io.Writer, api.Receipt)) error {
 	req := api.ReasonRequest{Reason: *e.opt["reason"]}
 	if err := req.Validate(); err != nil {
 		return err
 	}
+	return post(ctx, e, path, req, human)
+}
+
+func post(ctx context.Context, e *env, path string, req any, human func(io.Writer, api.Receipt)) error {
 	c, err := e.client()
 	if err != nil {
 		return err

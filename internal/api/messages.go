@@ -104,6 +104,24 @@ func checkReason(reason string) error {
 	return nil
 }
 
+// WhyRequest is a request that ends something: a cause, and what the operator
+// wants to add to it.
+type WhyRequest struct {
+	Cause  string `json:"cause,omitempty"`  // one of identity.Causes; none: other
+	Reason string `json:"reason,omitempty"` // kept sealed under the owner's key, or not at all
+}
+
+// Validate requires one of the two.
+func (r *WhyRequest) Validate() error {
+	if r.Cause != "" && r.Reason == "" {
+		return nil // whether it is one is identity's affair
+	}
+	if n := len([]rune(r.Reason)); n < 5 || n > 300 {
+		return core.E(core.Invalid, "no-reason", "a cause or a reason is required", "give --cause WORD, --reason \"…\" (5 to 300 characters), or both; `hawser device revoke --help` lists the causes")
+	}
+	return nil
+}
+
 // ReadRequest asks for a device's readings.
 type ReadRequest struct {
 	Fields  []string  `json:"fields,omitempty"` // none: all that the reader may see

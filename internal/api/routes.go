@@ -261,31 +261,35 @@ func reasoned(r *http.Request) (core.DeviceID, string, error) {
 	return id, req.Reason, nil
 }
 
-func (h handlers) revoke(w http.ResponseWriter, r *http.Request, by core.Actor) error {
-	id, reason, err := reasoned(r)
+// ends decodes a request that says why, has it done, and answers the receipt.
+func (h handlers) ends(w http.ResponseWriter, r *http.Request, by core.Actor, do func(context.Context, core.Actor, core.DeviceID, identity.Why) (identity.Receipt, error)) error {
+	id, err := deviceIn(r)
 	if err != nil {
 		return err
 	}
-	rc, err := h.Devices.Revoke(r.Context(), by, id, reason)
+	var req WhyRequest
+	if err := decode(r, &req); err != nil {
+		return err
+	}
+	rc, err := do(r.Context(), by, id, identity.Why{Cause: identity.Cause(req.Cause), Text: req.Reason})
 	if err != nil {
 		return err
 	}
-	out := Receipt{Kind: string(rc.Kind), Time: rc.Time, Device: id, Facts: map[string]string{"certificates": strconv.Itoa(rc.Certificates)}}
+	out := Receipt{Kind: string(rc.Kind), Time: rc.Time, Device: id, Facts: map[string]string{
+		"certificates": strconv.Itoa(rc.Certificates), "cause": string(rc.Cause), "reason_kept": strconv.FormatBool(rc.TextKept),
+	}}
 	if !rc.Subject.IsZero() {
 		out.Subject = rc.Subject.String()
 	}
 	return writeJSON(w, out)
 }
 
+func (h handlers) revoke(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	return h.ends(w, r, by, h.Devices.Revoke)
+}
+
 func (h handlers) release(w http.ResponseWriter, r *http.Request, by core.Actor) error {
-	id, reason, err := reasoned(r)
-	if err != nil {
-		return err
-	}
-	if err := h.Devices.Release(r.Context(), by, id, reason); err != nil {
-		return err
-	}
-	return writeJSON(w, Receipt{Kind: "device-released", Time: time.Now().UTC(), Device: id})
+	return h.ends(w, r, by, h.Devices.Release)
 }
 
 func (h handlers) reopen(w http.ResponseWriter, r *http.Request, by core.Actor) error {

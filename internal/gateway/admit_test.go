@@ -140,7 +140,7 @@ func TestRevokedAndUnknownDevices(t *testing.T) {
 	d := newDoor(t)
 	cert := d.enrol("A1")
 	d.connect(cert, mqtt.V5, "one").write(&mqtt.Packet{Type: mqtt.DISCONNECT})
-	if _, err := d.ids.Revoke(t.Context(), staff, "A1", "lost"); err != nil {
+	if _, err := d.ids.Revoke(t.Context(), staff, "A1", identity.Why{Text: "lost"}); err != nil {
 		t.Fatal(err)
 	}
 	for v, want := range map[mqtt.Version]mqtt.ReasonCode{mqtt.V5: mqtt.NotAuthorized, mqtt.V311: mqtt.NotAuthorized311} {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/mqtt"
 	"github.com/hawser-iot/hawser/internal/telemetry"
 	"github.com/hawser-iot/hawser/internal/wire"
@@ -394,7 +395,7 @@ func TestRevocationCutsTheLiveSession(t *testing.T) {
 		c.publish(1, "telemetry/light", level(1))
 		c.acked(1)
 		start := time.Now()
-		if _, err := d.ids.Revoke(t.Context(), staff, id, "stolen"); err != nil {
+		if _, err := d.ids.Revoke(t.Context(), staff, id, identity.Why{Text: "stolen"}); err != nil {
 			t.Fatal(err)
 		}
 		want := mqtt.NotAuthorized

@@ -170,7 +170,7 @@ func TestRevokeAgainstIdentify(t *testing.T) {
 				}
 			})
 		}
-		if _, err := f.svc.Revoke(t.Context(), admin, id, "race"); err != nil {
+		if _, err := f.svc.Revoke(t.Context(), admin, id, identity.Why{Text: "race"}); err != nil {
 			t.Fatal(err)
 		}
 		revoked.Store(true)
@@ -201,7 +201,7 @@ func TestRecheck(t *testing.T) {
 	if got, err := f.svc.Recheck(next); err != nil || got != want || got.Quarantined {
 		t.Errorf("the new one: %+v, %v", got, err)
 	}
-	if _, err := f.svc.Revoke(t.Context(), admin, "A1", "stolen"); err != nil {
+	if _, err := f.svc.Revoke(t.Context(), admin, "A1", identity.Why{Text: "stolen"}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = f.svc.Recheck(next)

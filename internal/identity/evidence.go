@@ -27,11 +27,12 @@ const (
 // sealContext says what the sealed part of our records is.
 const sealContext = "identity"
 
-// sealedPart is what a record says about a device under its owner's key.
+// sealedPart is what a record says about a device under its owner's key, and
+// nowhere else.
 type sealedPart struct {
 	Device      core.DeviceID `json:"device"`
 	Certificate string        `json:"certificate,omitempty"`
-	Reason      string        `json:"reason,omitempty"`
+	Reason      string        `json:"reason,omitempty"` // a person's own words
 }
 
 // record makes a record about a device. With an owner, the device is named
@@ -43,10 +44,9 @@ func (s *Service) record(st *state, kind core.RecordKind, by core.Actor, part se
 	r := core.Record{Time: s.d.Now().UTC(), Kind: kind, Actor: by, Product: st.dev.Product, Facts: facts}
 	subject := st.subject()
 	if subject.IsZero() {
+		// What is in part has no key to be sealed under, and may name a person:
+		// it is left out.
 		r.Facts = append(r.Facts, core.Fact{Name: "unit", Value: core.Subject(st.dev.Unit).String()})
-		if part.Reason != "" {
-			r.Facts = append(r.Facts, core.Fact{Name: "reason", Value: part.Reason})
-		}
 		return r
 	}
 	r.Subject = subject

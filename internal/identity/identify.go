@@ -178,8 +178,11 @@ func (s *Service) quarantine(ctx context.Context, id core.DeviceID, reason strin
 
 // Suspect quarantines a device for what an edge saw: two sessions of one
 // certificate that keep taking over from each other, for one. reason is a
-// word.
+// word: it stands in clear in the ledger.
 func (s *Service) Suspect(ctx context.Context, id core.DeviceID, reason string) error {
+	if !isWord(reason) {
+		return fmt.Errorf("quarantine: %q is no word", reason)
+	}
 	_, err := s.quarantine(ctx, id, reason, core.Job("gateway"))
 	return err
 }

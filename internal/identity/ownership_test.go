@@ -16,7 +16,7 @@ func TestRecordsKeepDeviceAndSubjectApart(t *testing.T) {
 	f := newFixture(t)
 	c := f.device("SERIAL-77")
 	who := f.mustIdentify(c)
-	if _, err := f.svc.Revoke(t.Context(), admin, "SERIAL-77", "Mrs Miller asked"); err != nil {
+	if _, err := f.svc.Revoke(t.Context(), admin, "SERIAL-77", identity.Why{Text: "Mrs Miller asked"}); err != nil {
 		t.Fatal(err)
 	}
 	seen := 0

@@ -17,18 +17,20 @@ type Receipt struct {
 	Product      core.ProductID
 	Subject      core.Subject // zero: the device was nobody's
 	Certificates int          // how many were ended by this call
-	Reason       string
+	Cause        Cause
+	TextKept     bool // what was added to the cause lies sealed in the ledger
 }
 
 // Revoke ends every certificate of a device and its enrolment code. It is
 // durable and in force when it returns; Notify has been called, so that the
 // gateway cuts a live session within a second (CC 3.2). Revoking twice is not
 // an error and gives the time of the first.
-func (s *Service) Revoke(ctx context.Context, by core.Actor, id core.DeviceID, why string) (Receipt, error) {
-	if why == "" || len(why) > maxReason {
-		return Receipt{}, core.E(core.Invalid, "no-reason", "a reason is required", "say why the device is revoked; it stands in the ledger")
+func (s *Service) Revoke(ctx context.Context, by core.Actor, id core.DeviceID, why Why) (Receipt, error) {
+	why, err := why.checked()
+	if err != nil {
+		return Receipt{}, err
 	}
-	r := Receipt{Kind: RecordRevoked, Device: id, Reason: why}
+	r := Receipt{Kind: RecordRevoked, Device: id, Cause: why.Cause}
 	st, err := s.change(ctx, id, func(tx Tx, st *state) error {
 		r.Certificates, r.Time = 0, st.dev.Revoked
 		r.Product, r.Subject = st.dev.Product, st.subject()
@@ -52,8 +54,10 @@ func (s *Service) Revoke(ctx context.Context, by core.Actor, id core.DeviceID, w
 				return err
 			}
 		}
-		return tx.Record(ctx, s.record(st, RecordRevoked, by, sealedPart{Reason: why},
-			core.Fact{Name: "certificates", Value: strconv.Itoa(r.Certificates)}))
+		rec := s.record(st, RecordRevoked, by, sealedPart{Reason: why.Text}, why.fact(),
+			core.Fact{Name: "certificates", Value: strconv.Itoa(r.Certificates)})
+		r.TextKept = why.Text != "" && rec.Sealed != nil
+		return tx.Record(ctx, rec)
 	})
 	if err != nil {
 		return Receipt{}, fmt.Errorf("revoke: %w", err)
@@ -65,34 +69,43 @@ func (s *Service) Revoke(ctx context.Context, by core.Actor, id core.DeviceID, w
 // Release ends a quarantine, when staff has found out which of the two is the
 // device. Certificates that had been replaced are refused from now on: one of
 // them is the copy's, and a copy that comes back must not put the device in
-// quarantine again. Releasing what is free is not an error.
-func (s *Service) Release(ctx context.Context, by core.Actor, id core.DeviceID, why string) error {
-	if why == "" || len(why) > maxReason {
-		return core.E(core.Invalid, "no-reason", "a reason is required", "say why the quarantine ends; it stands in the ledger")
+// quarantine again. Releasing what is free is not an error, and leaves no record:
+// the receipt has no time.
+func (s *Service) Release(ctx context.Context, by core.Actor, id core.DeviceID, why Why) (Receipt, error) {
+	why, err := why.checked()
+	if err != nil {
+		return Receipt{}, err
 	}
-	_, err := s.change(ctx, id, func(tx Tx, st *state) error {
+	r := Receipt{Kind: RecordReleased, Device: id, Cause: why.Cause}
+	_, err = s.change(ctx, id, func(tx Tx, st *state) error {
+		r.Product, r.Subject, r.Certificates = st.dev.Product, st.subject(), 0
 		if st.dev.Suspect.IsZero() {
 			return errNoChange
 		}
+		now := s.d.Now().UTC()
+		r.Time = now
 		st.dev.Suspect, st.dev.Suspicion = time.Time{}, ""
-		ended := 0
 		for i := range st.certs {
 			c := &st.certs[i]
 			if c.State != Superseded {
 				continue
 			}
-			c.State, c.Ended = Revoked, s.d.Now().UTC()
-			ended++
+			c.State, c.Ended = Revoked, now
+			r.Certificates++
 			if err := tx.UpdateCertificate(ctx, *c); err != nil {
 				return err
 			}
 		}
-		return tx.Record(ctx, s.record(st, RecordReleased, by, sealedPart{Reason: why},
-			core.Fact{Name: "certificates", Value: strconv.Itoa(ended)}))
+		rec := s.record(st, RecordReleased, by, sealedPart{Reason: why.Text}, why.fact(),
+			core.Fact{Name: "certificates", Value: strconv.Itoa(r.Certificates)})
+		r.TextKept = why.Text != "" && rec.Sealed != nil
+		return tx.Record(ctx, rec)
 	})
 	if err != nil {
-		return fmt.Errorf("release: %w", err)
+		return Receipt{}, fmt.Errorf("release: %w", err)
 	}
 	s.d.Notify(Change{Device: id, Kind: ChangeReleased})
-	return nil
+	return r, nil
 }
+
+func (w Why) fact() core.Fact { return core.Fact{Name: "cause", Value: string(w.Cause)} }

@@ -169,7 +169,7 @@ func TestRenewal(t *testing.T) {
 	if _, err := f.svc.Renew(t.Context(), old, csrFor(t, newKey(t), "A1")); err == nil {
 		t.Error("a superseded certificate can be renewed")
 	}
-	if err := f.svc.Release(t.Context(), admin, "A1", "the twin was found and destroyed"); err != nil {
+	if _, err := f.svc.Release(t.Context(), admin, "A1", identity.Why{Text: "the twin was found and destroyed"}); err != nil {
 		t.Fatal(err)
 	}
 	if who := f.mustIdentify(next); who.Quarantined || f.notified(identity.ChangeReleased) != 1 {
@@ -194,11 +194,11 @@ func TestRevoke(t *testing.T) {
 		t.Fatal(err)
 	}
 	bystander := f.device("B2")
-	if _, err := f.svc.Revoke(t.Context(), admin, "A1", ""); core.ReasonOf(err) != "no-reason" {
+	if _, err := f.svc.Revoke(t.Context(), admin, "A1", identity.Why{}); core.ReasonOf(err) != "no-reason" {
 		t.Errorf("without a reason: %v", err)
 	}
 	subject := f.mustIdentify(c).Subject
-	r, err := f.svc.Revoke(t.Context(), admin, "A1", "stolen")
+	r, err := f.svc.Revoke(t.Context(), admin, "A1", identity.Why{Text: "stolen"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestRevoke(t *testing.T) {
 		t.Errorf("changes %+v", f.changes)
 	}
 	f.advance(time.Hour)
-	again, err := f.svc.Revoke(t.Context(), admin, "A1", "stolen")
+	again, err := f.svc.Revoke(t.Context(), admin, "A1", identity.Why{Text: "stolen"})
 	if err != nil || !again.Time.Equal(r.Time) || again.Certificates != 0 {
 		t.Errorf("second receipt %+v, %v", again, err)
 	}
@@ -239,7 +239,7 @@ func TestRevoke(t *testing.T) {
 	f.mustIdentify(f.mustEnrol("A1", code))
 	_, err = f.svc.Identify(t.Context(), c)
 	wantReason(t, err, "revoked")
-	if _, err := f.svc.Revoke(t.Context(), admin, "nobody", "gone"); core.KindOf(err) != core.Unknown {
+	if _, err := f.svc.Revoke(t.Context(), admin, "nobody", identity.Why{Text: "gone"}); core.KindOf(err) != core.Unknown {
 		t.Errorf("unknown device: %v", err)
 	}
 }
