@@ -2,6 +2,8 @@ package store
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -23,6 +25,27 @@ func TestSecondOpenIsRefused(t *testing.T) {
 	_, err := Open(t.Context(), Options{Dir: s.Dir()})
 	if !errors.Is(err, ErrInUse) {
 		t.Errorf("second open: got %v, want ErrInUse", err)
+	}
+}
+
+// A folder's name is a name, not a part of an address: cut at its '#', two
+// folders would share one database beside them.
+func TestFolderOfAnyName(t *testing.T) {
+	for _, name := range []string{"a #1", "what?mode=memory", "100%25", "ö"} {
+		dir := filepath.Join(t.TempDir(), name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(t.Context(), Options{Dir: dir})
+		if err != nil {
+			t.Fatalf("%q: %v", name, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "control.db")); err != nil {
+			t.Errorf("%q: the database is elsewhere: %v", name, err)
+		}
 	}
 }
 
