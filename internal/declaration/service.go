@@ -229,6 +229,34 @@ func (s *Service) Versions(ctx context.Context, product core.ProductID) ([]*Poli
 	return s.many(ctx, func(tx Tx) ([]Published, error) { return tx.Declarations(ctx, product) })
 }
 
+// Version is a version of a product's declaration and when it came in force.
+type Version struct {
+	Policy *Policy
+	Since  time.Time // UTC, microseconds
+}
+
+// History is every version of a product with its time, oldest first; none when
+// the product has none.
+func (s *Service) History(ctx context.Context, product core.ProductID) ([]Version, error) {
+	var since []time.Time
+	list, err := s.many(ctx, func(tx Tx) ([]Published, error) {
+		stored, err := tx.Declarations(ctx, product)
+		since = since[:0]
+		for _, x := range stored {
+			since = append(since, x.At)
+		}
+		return stored, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Version, len(list))
+	for i, p := range list {
+		out[i] = Version{p, since[i]}
+	}
+	return out, nil
+}
+
 // FirstPublished is when the first version of a product was published: no
 // reading of it can be older. core.Unknown when there is none.
 func (s *Service) FirstPublished(ctx context.Context, product core.ProductID) (time.Time, error) {

@@ -20,12 +20,14 @@ type telemetryParts struct {
 	late      *store.LateLane
 	projector *telemetry.Projector
 	counts    *telemetry.Counts
-	roots     *telemetry.Roots
-	sealed    *ledgerRoots
-	expirer   *telemetry.Expirer
-	read      *telemetry.ReadService
-	holds     *telemetry.HoldService
-	erase     *telemetry.EraseService
+
+	undeclared *telemetry.Undeclared
+	roots      *telemetry.Roots
+	sealed     *ledgerRoots
+	expirer    *telemetry.Expirer
+	read       *telemetry.ReadService
+	holds      *telemetry.HoldService
+	erase      *telemetry.EraseService
 }
 
 func (s *server) openTelemetry(ctx context.Context) (err error) {
@@ -43,6 +45,12 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 	}
 	if t.projector, err = telemetry.NewProjector(telemetry.ProjectorDeps{
 		Journal: journalSource{s.journal}, Files: t.files, Late: t.late, Update: up, View: see, Now: s.opt.Now, Log: s.log,
+		Versions: s.decl.History,
+	}); err != nil {
+		return err
+	}
+	if t.undeclared, err = telemetry.NewUndeclared(telemetry.UndeclaredDeps{
+		Update: update[telemetry.UndeclaredTx](s.store), View: view[telemetry.UndeclaredTx](s.store), Keys: s.ring, Intake: s.intake, Now: s.opt.Now,
 	}); err != nil {
 		return err
 	}
@@ -87,6 +95,7 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 		&job{name: "batch-roots", period: time.Minute, run: t.roots.SealMinute},
 		&job{name: "expiry", period: time.Minute, run: t.expirer.Expire},
 		&job{name: "erasures", period: time.Minute, run: t.erase.Finish},
+		&job{name: "undeclared-fields", period: 10 * time.Second, run: t.undeclared.Keep},
 		&job{name: "counts-prune", period: time.Hour, run: t.counts.Prune},
 	)
 	// What a crash left half done is finished before anything is served.
@@ -103,6 +112,7 @@ func (s *server) erasers() []telemetry.Eraser {
 	return scrubbed(s.store, []telemetry.Eraser{
 		{Name: "ownership", Erase: s.devices.EndOwnership},
 		{Name: "counts", Erase: func(ctx context.Context, subject core.Subject) error {
+			s.intake.Forget(subject)
 			return s.store.Update(ctx, func(tx *store.Tx) error { return tx.ForgetCounts(ctx, subject) })
 		}},
 	})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/declaration"
 )
 
 // JournalBatch is what was committed to the journal together.
@@ -91,6 +92,8 @@ type ProjectorDeps struct {
 	View    func(context.Context, func(ProjectionTx) error) error
 	Now     func() time.Time
 	Log     *slog.Logger
+	// Versions is every version of a product's declaration, oldest first.
+	Versions func(context.Context, core.ProductID) ([]declaration.Version, error)
 	// Slowest is the lowest sequence that some other reader of the journal
 	// has not read yet; false when there is none.
 	Slowest func() (uint64, bool)
@@ -113,6 +116,7 @@ type Projector struct {
 	redo      map[PartPlace]struct{}
 	redoUntil uint64
 	repeats   repeats
+	versions  versions
 	trimmed   time.Time
 	untrimmed int
 	tidied    time.Time
@@ -155,10 +159,13 @@ func (l *Loss) add(m Loss) {
 
 // NewProjector checks its dependencies; Run does the work.
 func NewProjector(d ProjectorDeps) (*Projector, error) {
-	if d.Journal == nil || d.Files == nil || d.Late == nil || d.Update == nil || d.View == nil || d.Now == nil || d.Log == nil {
-		return nil, errors.New("projector: Journal, Files, Late, Update, View, Now and Log are required")
+	if d.Journal == nil || d.Files == nil || d.Late == nil || d.Update == nil || d.View == nil || d.Now == nil || d.Log == nil || d.Versions == nil {
+		return nil, errors.New("projector: Journal, Files, Late, Update, View, Now, Log and Versions are required")
 	}
-	return &Projector{d: d, l: d.Limits.orDefault(), name: d.Journal.Incarnation(), hurry: make(chan struct{}, 1)}, nil
+	return &Projector{
+		d: d, l: d.Limits.orDefault(), name: d.Journal.Incarnation(), hurry: make(chan struct{}, 1),
+		versions: newVersions(d.Versions),
+	}, nil
 }
 
 // State says how the projector is.
@@ -174,8 +181,8 @@ func (p *Projector) State() ProjectorState {
 	return s
 }
 
-// Settle returns when all that the journal holds now is filed, or when ctx
-// ends.
+// Settle returns when all that was submitted to the journal before is filed,
+// or when ctx ends.
 func (p *Projector) Settle(ctx context.Context) error {
 	target, err := p.d.Journal.Barrier(ctx)
 	if err != nil {
@@ -398,6 +405,7 @@ func (p *Projector) housekeep(ctx context.Context) {
 	now := p.d.Now()
 	if now.Sub(p.tidied) >= tidyEvery {
 		p.tidied = now
+		p.versions.tidy()
 		if err := p.d.Files.Tidy(ctx); err != nil {
 			p.d.Log.WarnContext(ctx, "closing unused epoch files", slog.Any("err", err))
 		}

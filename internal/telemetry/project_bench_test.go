@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/declaration"
 	"github.com/hawser-iot/hawser/internal/store"
 	"github.com/hawser-iot/hawser/internal/telemetry"
 )
@@ -65,6 +66,8 @@ func (r *benchReader) Next(ctx context.Context) (telemetry.JournalBatch, error) 
 	return telemetry.JournalBatch{Seq: r.pos, Records: r.records}, nil
 }
 
+func noVersions(context.Context, core.ProductID) ([]declaration.Version, error) { return nil, nil }
+
 // BenchmarkProjector files ROWS readings from a journal in memory, with all
 // that it does about them: decoding, files, syncs, counts, watermarks.
 func BenchmarkProjector(b *testing.B) {
@@ -103,7 +106,7 @@ func projectAll(b *testing.B, j *benchJournal) {
 	up := func(ctx context.Context, fn func(telemetry.ProjectionTx) error) error {
 		return s.Update(ctx, func(tx *store.Tx) error { return fn(tx) })
 	}
-	p, err := telemetry.NewProjector(telemetry.ProjectorDeps{Journal: j, Files: files, Late: late, Update: up, View: up, Now: now, Log: quiet()})
+	p, err := telemetry.NewProjector(telemetry.ProjectorDeps{Journal: j, Files: files, Late: late, Update: up, View: up, Now: now, Log: quiet(), Versions: noVersions})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/declaration"
 	"github.com/hawser-iot/hawser/internal/ledger"
 	"github.com/hawser-iot/hawser/internal/store"
 	"github.com/hawser-iot/hawser/internal/telemetry"
@@ -128,6 +129,8 @@ type works struct {
 	wrapLate   func(telemetry.LateLane) telemetry.LateLane
 	wrapUpdate func(updateFunc) updateFunc
 	slowest    func() (uint64, bool)
+
+	versions []declaration.Version // of every product
 }
 
 type updateFunc = func(context.Context, func(telemetry.ProjectionTx) error) error
@@ -206,6 +209,7 @@ func (w *works) projectorOf(j telemetry.JournalSource) *telemetry.Projector {
 	d := telemetry.ProjectorDeps{
 		Journal: j, Files: w.files, Late: w.late, Update: w.update, View: w.view, Now: w.clock, Log: quiet(),
 		Slowest: w.slowest, Limits: w.limits,
+		Versions: func(context.Context, core.ProductID) ([]declaration.Version, error) { return w.versions, nil },
 	}
 	if w.wrapFiles != nil {
 		d.Files = w.wrapFiles(d.Files)

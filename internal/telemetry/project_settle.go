@@ -245,6 +245,9 @@ func (p *Projector) file(ctx context.Context, s *slot, mark Mark, late uint64, f
 	if err := p.repeats.mark(ctx, p.d.Files, s); err != nil {
 		return err
 	}
+	if err := p.versions.mark(ctx, p.d.Files, p.repeats.files, s); err != nil {
+		return err
+	}
 	a := &Append{Rows: s.rows, Fate: s.fate, Mark: mark, Late: late}
 	decided := slices.ContainsFunc(s.fate, func(f Fate) bool { return f != FateNone })
 	if decided {
@@ -292,6 +295,7 @@ func (p *Projector) file(ctx context.Context, s *slot, mark Mark, late uint64, f
 	}
 	f.heads[s.epoch] = h
 	p.repeats.filed(s, h)
+	p.versions.filed(s)
 	return nil
 }
 

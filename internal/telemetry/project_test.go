@@ -398,6 +398,7 @@ func TestProjectorNeedsItsDependencies(t *testing.T) {
 	w := newWorks(t)
 	whole := telemetry.ProjectorDeps{
 		Journal: w.tape, Files: w.files, Late: w.late, Update: w.update, View: w.view, Now: w.clock, Log: quiet(),
+		Versions: noVersions,
 	}
 	for name, drop := range map[string]func(*telemetry.ProjectorDeps){
 		"Journal": func(d *telemetry.ProjectorDeps) { d.Journal = nil },
@@ -407,6 +408,8 @@ func TestProjectorNeedsItsDependencies(t *testing.T) {
 		"View":    func(d *telemetry.ProjectorDeps) { d.View = nil },
 		"Now":     func(d *telemetry.ProjectorDeps) { d.Now = nil },
 		"Log":     func(d *telemetry.ProjectorDeps) { d.Log = nil },
+
+		"Versions": func(d *telemetry.ProjectorDeps) { d.Versions = nil },
 	} {
 		d := whole
 		drop(&d)
