@@ -166,9 +166,7 @@ func (s *server) findings(ctx context.Context) []api.Finding {
 			}
 		}
 	}
-	if f := s.intake.Findings(); len(f) > 0 {
-		d.warn("collection", fmt.Sprintf("devices send %d fields that no declaration names; they are dropped", len(f)), "stop sending them, or declare why they are needed")
-	}
+	s.undeclared(&d)
 	if st := s.gateway.Stats(); st.Panics > 0 {
 		d.err("gateway", fmt.Sprintf("%d faults of the server ended connections", st.Panics), "see the log for the stack, and report it (SECURITY.md)")
 	}

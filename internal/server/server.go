@@ -215,6 +215,12 @@ func (s *server) enforce(ctx context.Context, p *declaration.Policy) error {
 	if err != nil {
 		return err
 	}
+	if err := s.telem.undeclared.Keep(ctx); err != nil { // what the plan before has found
+		return err
+	}
+	if err := s.telem.undeclared.Load(ctx, plan); err != nil {
+		return err
+	}
 	s.intake.SetPlan(plan)
 	s.gateway.SetPolicy(p)
 	return nil

@@ -95,7 +95,7 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 		&job{name: "batch-roots", period: time.Minute, run: t.roots.SealMinute},
 		&job{name: "expiry", period: time.Minute, run: t.expirer.Expire},
 		&job{name: "erasures", period: time.Minute, run: t.erase.Finish},
-		&job{name: "undeclared-fields", period: 10 * time.Second, run: t.undeclared.Keep},
+		&job{name: "undeclared-fields", period: 5 * time.Second, run: t.undeclared.Keep},
 		&job{name: "counts-prune", period: time.Hour, run: t.counts.Prune},
 	)
 	// What a crash left half done is finished before anything is served.

@@ -117,20 +117,6 @@ func (in *Intake) plans(f func(*Plan)) {
 // Counters is what the intake has done since it was made.
 func (in *Intake) Counters() Counters { return in.counts.read() }
 
-// Findings lists the undeclared names seen since each plan came into force, in
-// no order.
-func (in *Intake) Findings() []Finding {
-	var out []Finding
-	in.plans(func(p *Plan) {
-		for _, sp := range p.streams {
-			if known := sp.findings.known.Load(); known != nil {
-				out = append(out, *known...)
-			}
-		}
-	})
-	return out
-}
-
 // prepareAhead is how long before an epoch begins Prepare makes its key. It
 // must be more than the clockAhead of devices and the period of the job.
 const prepareAhead = 15 * time.Minute
@@ -231,7 +217,7 @@ func (in *Intake) judge(src *Source, sp *StreamPlan, w *work, payload []byte, no
 	j := &w.judged
 	why := sp.Judge(j, payload, now)
 	if j.Undeclared > 0 {
-		sp.findings.note(sp, j.stray, now)
+		sp.findings.note(src.subject, j.stray, now)
 	}
 	if why != "" {
 		return Verdict{Refuse, why}

@@ -217,7 +217,7 @@ func TestMessageIsSealedAndRecorded(t *testing.T) {
 	if c.Accepted != 1 || c.Parts != 3 || c.UndeclaredFields != 1 || c.BadFields != 1 || c.WrongClock != 0 || len(c.Refused)+len(c.Dropped) != 0 {
 		t.Errorf("counted %+v", c)
 	}
-	if f := d.in.Findings(); len(f) != 1 || f[0].Name != "gps" || f[0].Stream != "climate" || !f[0].First.Equal(testNow) {
+	if f := d.in.Undeclared(); len(f) != 1 || strings.Join(f[0].Names, " ") != "gps" || f[0].Stream != "climate" || !f[0].First.Equal(testNow) {
 		t.Errorf("findings %+v", f)
 	}
 
@@ -414,13 +414,13 @@ func TestFindingsAreFewAndTame(t *testing.T) {
 		d.in.Message(src, []byte("climate"), fmt.Appendf(nil, `{"mode":"off","lat_52.37%d":1}`, i%10), nil, 0)
 		d.in.Message(src, []byte("climate"), fmt.Appendf(nil, `{"mode":"off","%s":1}`, strings.Repeat("x", 1+i)), nil, 0)
 	}
-	f := d.in.Findings()
-	if len(f) != maxStrayNames {
-		t.Errorf("%d findings, want %d", len(f), maxStrayNames)
+	f := d.in.Undeclared()
+	if len(f) != 1 || len(f[0].Names) != MaxUndeclaredNames {
+		t.Fatalf("%+v, want %d names", f, MaxUndeclaredNames)
 	}
-	for _, x := range f {
-		if strings.ContainsAny(x.Name, "0123456789.") || len(x.Name) > maxStrayName {
-			t.Errorf("finding %q", x.Name)
+	for _, x := range f[0].Names {
+		if strings.ContainsAny(x, "0123456789.") || len(x) > maxUndeclaredName {
+			t.Errorf("finding %q", x)
 		}
 	}
 }
@@ -445,7 +445,7 @@ func TestManySessions(t *testing.T) {
 	for range 20 {
 		d.in.SetPlan(testPlan(t))
 		_ = d.in.Counters()
-		_ = d.in.Findings()
+		_ = d.in.Undeclared()
 		if err := d.in.Prepare(t.Context()); err != nil {
 			t.Error(err)
 		}
