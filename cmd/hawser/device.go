@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/hawser-iot/hawser/internal/api"
@@ -33,8 +35,9 @@ the unit first connects with its certificate, and can be asked for again until t
 		},
 		{
 			name: "device show", args: "SERIAL", nargs: [2]int{1, 1},
-			short:   "show one unit and what became of its messages",
-			long:    "Shows one unit: state, certificate, connection, and how many of its messages were accepted, dropped and refused, by reason.",
+			short: "show one unit and what became of its messages",
+			long: `Shows one unit: where it comes from, state, certificate, connection, how many of its messages were
+accepted, dropped and refused, by reason, and why its connections were refused or ended lately.`,
 			example: "hawser device show A1",
 			run:     deviceShow,
 		},
@@ -201,12 +204,43 @@ func deviceShow(ctx context.Context, e *env) error {
 		if d.NotAfter != nil {
 			rows = append(rows, []string{"certificate", d.Certificate + ", until " + d.NotAfter.Format("2006-01-02 15:04 MST")})
 		}
+		if b := d.Birth; b != nil {
+			born := "added " + b.Added.Format("2006-01-02 15:04 MST") + " by " + b.By
+			if b.Enrolled != nil {
+				born += "; enrolled " + b.Enrolled.Format("2006-01-02 15:04 MST") + ", key made by the " + b.KeyOrigin
+			}
+			rows = append(rows, []string{"birth", born})
+		}
 		table(w, []string{"device", string(d.Device)}, rows)
 		if d.Counts != nil {
 			fmt.Fprintln(w)
 			printCounts(w, *d.Counts)
 		}
+		printRefusals(w, d.Refusals)
 	})
+}
+
+// printRefusals says how often, and when last, connections were refused or
+// ended for each reason.
+func printRefusals(w io.Writer, all []api.Refusal) {
+	type sum struct {
+		n    int
+		last api.Refusal
+	}
+	by := map[string]sum{}
+	for _, r := range all {
+		by[r.Reason] = sum{by[r.Reason].n + 1, r}
+	}
+	if len(by) == 0 {
+		return
+	}
+	var rows [][]string
+	for _, reason := range slices.Sorted(maps.Keys(by)) {
+		s := by[reason]
+		rows = append(rows, []string{reason, fmt.Sprint(s.n), s.last.Time.Format("2006-01-02 15:04:05"), s.last.Source})
+	}
+	fmt.Fprintln(w)
+	table(w, []string{"CONNECTIONS REFUSED OR ENDED LATELY", "TIMES", "LAST (UTC)", "FROM"}, rows)
 }
 
 // suspicion is what was seen, in a sentence.

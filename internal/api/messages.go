@@ -87,6 +87,24 @@ type Device struct {
 	Quarantined *time.Time     `json:"quarantined,omitempty"` // since when
 	Suspicion   string         `json:"suspicion,omitempty"`   // why, a word
 	Counts      *Counts        `json:"counts,omitempty"`
+	Birth       *Birth         `json:"birth,omitempty"`    // only of one device
+	Refusals    []Refusal      `json:"refusals,omitempty"` // only of one device
+}
+
+// Birth says where a unit comes from (CC 1.7).
+type Birth struct {
+	Added     time.Time  `json:"added"`
+	By        string     `json:"by"`
+	CodeBits  int        `json:"code_bits"`            // strength of its enrolment code
+	KeyOrigin string     `json:"key_origin,omitempty"` // device: it made its own key
+	Enrolled  *time.Time `json:"enrolled,omitempty"`   // first handshake
+}
+
+// Refusal is one connection that was refused or ended (CC 4.17).
+type Refusal struct {
+	Time   time.Time `json:"time"`
+	Reason string    `json:"reason"`
+	Source string    `json:"source"` // a /24 or a /48
 }
 
 // ReasonRequest is any request that only needs a reason.

@@ -38,7 +38,8 @@ type Running interface {
 	Status(context.Context) (Status, error)
 	Counts(context.Context, core.Subject) (Counts, error) // zero: all
 	Connected(core.DeviceID) bool
-	Refresh(core.DeviceID) // returns when live sessions follow the device's present state
+	Refusals(core.Subject) []Refusal // connections refused or ended lately, oldest first
+	Refresh(core.DeviceID)           // returns when live sessions follow the device's present state
 	Backup(ctx context.Context, by core.Actor, to string) (Backup, error)
 }
 
@@ -215,7 +216,15 @@ func (h handlers) device(w http.ResponseWriter, r *http.Request, _ core.Actor) e
 		if err != nil {
 			return err
 		}
-		out.Counts = &c
+		out.Counts, out.Refusals = &c, h.Running.Refusals(d.Subject)
+	}
+	b, err := h.Devices.Birth(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	out.Birth = &Birth{Added: b.Time, By: b.Operator, CodeBits: b.CodeBits, KeyOrigin: b.KeyOrigin}
+	if !b.Enrolled.IsZero() {
+		out.Birth.Enrolled = &b.Enrolled
 	}
 	return writeJSON(w, out)
 }

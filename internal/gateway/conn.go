@@ -372,7 +372,7 @@ func (c *conn) finish() {
 	case endLeft, endLost:
 		g.ended.add(string(why))
 	default:
-		g.refuse(why, c.from, c.id.Subject.String(), detail)
+		g.refuse(why, c.from, c.id.Subject, detail)
 	}
 	if why == refuseStopping {
 		c.drainAcks()

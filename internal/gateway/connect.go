@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/mqtt"
 	"github.com/hawser-iot/hawser/internal/telemetry"
@@ -51,11 +52,11 @@ func (g *Gateway) arrive(tcp *net.TCPConn, from netip.Addr) {
 	}()
 	var err error
 	if sock, err = newSocket(tcp, g.slots); err != nil {
-		g.refuse(refuseHandshake, from, "", err)
+		g.refuse(refuseHandshake, from, core.Subject{}, err)
 		return
 	}
 	if !g.early.add(sock) {
-		g.refuse(refuseStopping, from, "", nil)
+		g.refuse(refuseStopping, from, core.Subject{}, nil)
 		return
 	}
 	t := g.handshake(sock, from)
@@ -79,7 +80,7 @@ func (g *Gateway) arrive(tcp *net.TCPConn, from netip.Addr) {
 // handshake makes the TLS connection; nil when there is none.
 func (g *Gateway) handshake(sock *socket, from netip.Addr) *tls.Conn {
 	if err := sock.SetReadDeadline(time.Now().Add(g.conf.HandshakeTimeout)); err != nil {
-		g.refuse(refuseGone, from, "", plain(err))
+		g.refuse(refuseGone, from, core.Subject{}, plain(err))
 		return nil
 	}
 	t := tls.Server(sock, g.config())
@@ -90,7 +91,7 @@ func (g *Gateway) handshake(sock *socket, from netip.Addr) *tls.Conn {
 		if g.stopping.Load() {
 			why = refuseStopping
 		}
-		g.refuse(why, from, "", plain(err))
+		g.refuse(why, from, core.Subject{}, plain(err))
 		sock.shut(lingerTimeout) // the alert that says so may still be on its way
 		return nil
 	}
@@ -157,7 +158,7 @@ func (c *conn) greet() bool {
 
 // decline closes without a word, for a reason that is nobody's breach.
 func (c *conn) decline(why refusal, err error) {
-	c.g.refuse(why, c.from, c.id.Subject.String(), plain(err))
+	c.g.refuse(why, c.from, c.id.Subject, plain(err))
 }
 
 // blame closes for a breach of the protocol.
@@ -356,7 +357,7 @@ func (c *conn) offer(p *mqtt.Packet, assigned bool) *mqtt.Properties {
 // enter makes c the device's session. Sessions that it takes over have
 // stopped taking messages when it returns, so that none of theirs comes after
 // one of c's. Whether the device is still welcome is asked after the session
-// can be found by Kick: a revocation meets it either there or here.
+// can be found by kick: a revocation meets it either there or here.
 func (c *conn) enter(b *burst) (*kept, bool) {
 	g := c.g
 	out, why, resumed := c.dev.enter(c, b.now)

@@ -266,7 +266,7 @@ func (g *Gateway) admit(nc net.Conn) {
 		from = a.AddrPort().Addr()
 	}
 	if why := g.lobby.enter(source(from)); why != "" {
-		g.refuse(why, from, "", nil)
+		g.refuse(why, from, core.Subject{}, nil)
 		_ = tcp.SetLinger(0) // no TIME_WAIT for what was never let in
 		_ = tcp.Close()
 		return
@@ -301,34 +301,18 @@ func (g *Gateway) tidy() {
 	}
 }
 
-// Cut says why Kick ends a device's sessions.
-type Cut uint8
-
-// Why a device's sessions are ended.
-const (
-	CutRevoked  Cut = iota // its certificate was revoked
-	CutOperator            // a person of the staff wants it so; it may come again
-)
-
-// Kick ends the device's sessions at once and reports how many there were. A
-// session that begins at the same moment meets the revocation itself: it asks
-// who it is after it can be found here.
-func (g *Gateway) Kick(id core.DeviceID, why Cut) int {
+// kick ends the sessions of a device that was revoked, at once. A session that
+// begins at the same moment meets the revocation itself: it asks who it is
+// after it can be found here.
+func (g *Gateway) kick(id core.DeviceID) {
 	d := g.table.find(id)
 	if d == nil {
-		return 0
+		return
 	}
 	d.drop()
-	live := d.live()
-	for _, c := range live {
-		switch why {
-		case CutOperator:
-			c.cut(endOperator, mqtt.AdministrativeAction)
-		default:
-			c.cut(endRevoked, mqtt.NotAuthorized)
-		}
+	for _, c := range d.live() {
+		c.cut(endRevoked, mqtt.NotAuthorized)
 	}
-	return len(live)
 }
 
 // Refresh asks anew who the device is, after something about it changed: its
@@ -347,7 +331,7 @@ func (g *Gateway) Refresh(id core.DeviceID) {
 func (g *Gateway) Follow(ch identity.Change) {
 	switch ch.Kind {
 	case identity.ChangeRevoked:
-		g.Kick(ch.Device, CutRevoked)
+		g.kick(ch.Device)
 	case identity.ChangeSuperseded:
 		if d := g.table.find(ch.Device); d != nil {
 			for _, c := range d.live() {

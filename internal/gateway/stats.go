@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/hawser-iot/hawser/internal/core"
 )
 
 // refusal names why a connection, not a message, was refused or ended. The
@@ -59,14 +61,12 @@ const (
 	endMisplaced   refusal = "misplaced-packet" // a packet that must not come now
 	endMalformed   refusal = "malformed"        // the codec refused it
 	endPanic       refusal = "panic"            // a fault of ours, confined to the connection
-	endWindow      refusal = "receive-maximum"  // more unacknowledged messages than allowed
 	endLost        refusal = "connection-lost"  // the network or the client went away
 	endLeft        refusal = "left"             // DISCONNECT
 	endSubID       refusal = "subscription-identifier"
 	endSuperseded  refusal = "superseded" // a newer certificate of the device has come
 	endRevoked     refusal = "revoked"
 	endWithdrawn   refusal = "identity-withdrawn"
-	endOperator    refusal = "operator"
 	endPacketLarge refusal = "packet-too-large"
 	endReleased    refusal = "released" // from quarantine: what was withheld is to be sent again
 )
@@ -179,7 +179,7 @@ type Refusal struct {
 	Time    time.Time
 	Reason  string
 	Source  netip.Prefix // shortened: /24 for IPv4, /48 for IPv6
-	Subject string       // pseudonym of the device under its owner; empty when not authenticated
+	Subject core.Subject // whose device it was; zero: nobody's, or not authenticated
 }
 
 const (
@@ -250,8 +250,7 @@ func shorten(a netip.Addr) netip.Prefix {
 }
 
 // refuse counts, remembers and logs why a connection was refused or ended.
-// quietly: the end is nobody's fault and needs no line.
-func (g *Gateway) refuse(why refusal, from netip.Addr, subject string, detail error) {
+func (g *Gateway) refuse(why refusal, from netip.Addr, subject core.Subject, detail error) {
 	g.ended.add(string(why))
 	r := Refusal{Time: g.now(), Reason: string(why), Source: shorten(from), Subject: subject}
 	if !g.diary.note(r) {
@@ -259,8 +258,8 @@ func (g *Gateway) refuse(why refusal, from netip.Addr, subject string, detail er
 		return
 	}
 	attrs := []slog.Attr{slog.String("reason", r.Reason), slog.String("source", r.Source.String())}
-	if subject != "" {
-		attrs = append(attrs, slog.String("subject", subject))
+	if !subject.IsZero() {
+		attrs = append(attrs, slog.String("subject", subject.String()))
 	}
 	if detail != nil {
 		attrs = append(attrs, slog.Any("err", detail))

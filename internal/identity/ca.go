@@ -198,9 +198,6 @@ func (ca *CA) Root() *x509.Certificate { return ca.root }
 // Environment is where the authority belongs.
 func (ca *CA) Environment() core.Environment { return ca.env }
 
-// RootPEM is the root's certificate as a PEM file: the bundle for agents.
-func (ca *CA) RootPEM() []byte { return certPEM(ca.root.Raw) }
-
 // Bundle is what EST's /cacerts answers, as DER: the root, and the
 // intermediate that devices' certificates are issued by (RFC 7030 §4.1.3).
 func (ca *CA) Bundle() [][]byte { return [][]byte{ca.root.Raw, ca.operational.cert.Raw} }

@@ -74,16 +74,14 @@ func (st *state) confirmed() *CertificateRow {
 
 // index is all devices in memory.
 type index struct {
-	mu       sync.RWMutex
-	devices  map[core.DeviceID]*state
-	serials  map[Serial]*state
-	subjects map[core.Subject]core.DeviceID
+	mu      sync.RWMutex
+	devices map[core.DeviceID]*state
+	serials map[Serial]*state
 }
 
 func newIndex() *index {
 	return &index{
 		devices: map[core.DeviceID]*state{}, serials: map[Serial]*state{},
-		subjects: map[core.Subject]core.DeviceID{},
 	}
 }
 
@@ -99,12 +97,6 @@ func (x *index) serial(s Serial) *state {
 	return x.serials[s]
 }
 
-func (x *index) subject(s core.Subject) *state {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	return x.devices[x.subjects[s]]
-}
-
 // apply shows a committed state, unless a later one is shown already.
 func (x *index) apply(st *state) {
 	x.mu.Lock()
@@ -116,16 +108,10 @@ func (x *index) apply(st *state) {
 		for i := range old.certs {
 			delete(x.serials, old.certs[i].Serial)
 		}
-		if old.own != nil {
-			delete(x.subjects, old.own.Subject)
-		}
 	}
 	x.devices[st.dev.ID] = st
 	for i := range st.certs {
 		x.serials[st.certs[i].Serial] = st
-	}
-	if st.own != nil {
-		x.subjects[st.own.Subject] = st.dev.ID
 	}
 }
 

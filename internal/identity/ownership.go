@@ -150,55 +150,33 @@ func (s *Service) Reopen(ctx context.Context, by core.Actor, id core.DeviceID) e
 // that ties the two. The device is then nobody's, and stays so until Reopen.
 // Ending what has ended is not an error.
 func (s *Service) EndOwnership(ctx context.Context, subject core.Subject) error {
-	var show func()
+	var ended *state
 	err := s.d.Update(ctx, func(tx Tx) error {
-		var err error
-		show, err = s.EndOwnershipTx(ctx, tx, subject)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	show()
-	return nil
-}
-
-// EndOwnershipTx is EndOwnership inside a transaction of the caller, who calls
-// show after the commit, and never without one.
-func (s *Service) EndOwnershipTx(ctx context.Context, tx Tx, subject core.Subject) (show func(), err error) {
-	o, err := tx.OwnershipOf(ctx, subject)
-	if err != nil {
-		return nil, fmt.Errorf("end ownership: %w", err)
-	}
-	if o == nil {
-		return func() {}, nil
-	}
-	st, err := s.changeIn(ctx, tx, o.Device, func(tx Tx, st *state) error {
-		if err := tx.DeleteOwnership(ctx, subject); err != nil {
+		o, err := tx.OwnershipOf(ctx, subject)
+		if err != nil || o == nil {
+			ended = nil
 			return err
 		}
-		st.own, st.lost = nil, false
-		return tx.Record(ctx, core.Record{
-			Time: s.d.Now().UTC(), Kind: RecordEnded, Actor: core.Job("erasure"),
-			Subject: subject, Product: st.dev.Product,
+		ended, err = s.changeIn(ctx, tx, o.Device, func(tx Tx, st *state) error {
+			if err := tx.DeleteOwnership(ctx, subject); err != nil {
+				return err
+			}
+			st.own, st.lost = nil, false
+			return tx.Record(ctx, core.Record{
+				Time: s.d.Now().UTC(), Kind: RecordEnded, Actor: core.Job("erasure"),
+				Subject: subject, Product: st.dev.Product,
+			})
 		})
+		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("end ownership: %w", err)
+		return fmt.Errorf("end ownership: %w", err)
 	}
-	return func() {
-		s.index.apply(st)
-		s.d.Notify(Change{Device: o.Device, Kind: ChangeOwnership})
-	}, nil
-}
-
-// DeviceOf is the device that a subject owns at present; false when none.
-func (s *Service) DeviceOf(subject core.Subject) (core.DeviceID, bool) {
-	st := s.index.subject(subject)
-	if st == nil || st.subject() != subject {
-		return "", false
+	if ended != nil {
+		s.index.apply(ended)
+		s.d.Notify(Change{Device: ended.dev.ID, Kind: ChangeOwnership})
 	}
-	return st.dev.ID, true
+	return nil
 }
 
 func unknownDevice() error {

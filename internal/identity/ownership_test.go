@@ -66,9 +66,6 @@ func TestEndOwnershipAndReopen(t *testing.T) {
 		if who := f.mustIdentify(c); !who.Subject.IsZero() || !who.OwnedSince.IsZero() || who.Device != "A1" {
 			t.Errorf("after the end: %+v", who)
 		}
-		if _, ok := f.svc.DeviceOf(first); ok {
-			t.Error("the old subject still leads to the device")
-		}
 		f.restart()
 	}
 	// A renewal and a new enrolment do not bring an owner back.
@@ -94,9 +91,6 @@ func TestEndOwnershipAndReopen(t *testing.T) {
 	who := f.mustIdentify(c)
 	if who.Subject.IsZero() || who.Subject == first || !who.OwnedSince.Equal(f.now) || !f.keys.Has(who.Subject) {
 		t.Errorf("reopened as %+v", who)
-	}
-	if id, ok := f.svc.DeviceOf(who.Subject); !ok || id != "A1" {
-		t.Errorf("subject leads to %q", id)
 	}
 	if f.notified(identity.ChangeOwnership) != 3 {
 		t.Errorf("changes %+v", f.changes)

@@ -170,6 +170,7 @@ func (s *server) findings(ctx context.Context) []api.Finding {
 	if st := s.gateway.Stats(); st.Panics > 0 {
 		d.err("gateway", fmt.Sprintf("%d faults of the server ended connections", st.Panics), "see the log for the stack, and report it (SECURITY.md)")
 	}
+	s.turnedAway(&d)
 	if runtime.GOOS != "linux" {
 		d.instruct("platform", "some of what `doctor` looks at is not observable on "+runtime.GOOS, "run live installations on Linux")
 	}

@@ -151,6 +151,17 @@ func (r running) Counts(ctx context.Context, subject core.Subject) (api.Counts, 
 	return out, nil
 }
 
+// Refusals are the last connections of a subject's device that were refused or
+// ended.
+func (r running) Refusals(subject core.Subject) (out []api.Refusal) {
+	for _, x := range r.s.gateway.Refusals() {
+		if x.Subject == subject {
+			out = append(out, api.Refusal{Time: x.Time.UTC(), Reason: x.Reason, Source: x.Source.String()})
+		}
+	}
+	return out
+}
+
 func (r running) Connected(id core.DeviceID) bool { return r.s.gateway.Connected(id) > 0 }
 
 func (r running) Refresh(id core.DeviceID) { r.s.gateway.Refresh(id) }

@@ -2,6 +2,7 @@ package est_test
 
 import (
 	"encoding/base64"
+	"encoding/pem"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,7 +84,7 @@ func TestCurlEST(t *testing.T) {
 	}
 	d := newDoor(t)
 	s := shell{t, t.TempDir()}
-	s.write("root.pem", d.ca.RootPEM())
+	s.write("root.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d.ca.Root().Raw}))
 	code := d.add("A1")
 	curl := func(args ...string) string {
 		return s.run("curl", append([]string{"-sS", "--cacert", "root.pem", "--max-time", "20", "-w", "%{http_code} %{content_type}"}, args...)...)
