@@ -145,7 +145,9 @@ func nextBoot(path string) (uint64, error) {
 }
 
 // Send puts a reading for a stream into the queue and returns once it is safe
-// on disk. It does not wait for the network. The error is of reason BadReading
+// on disk. It does not wait for the network. A reading of before the unit's
+// first enrolment is queued and sent like any other, but the server does not
+// keep it: see the package's description. The error is of reason BadReading
 // for what no server could take, StateUnusable when the disk does not take it,
 // Closed after Close.
 func (d *Device) Send(stream string, r *Reading) error {

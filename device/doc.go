@@ -22,6 +22,21 @@
 // is never used twice, so that the server stores a reading once however often
 // it was sent.
 //
+// Readings belong to the owner of the unit, and the first ownership begins when
+// the unit enrols. So the server does not keep what was read before: it
+// acknowledges such a reading, drops it, counts it, and says so, with the
+// reason "before-owner" in Config.Refused. Send keeps such readings in the
+// queue all the same, because which day enrolment comes on is not known to the
+// device: a program that measures before its first enrolment should not send
+// until Status.NotAfter is set, or expect that nobody will see it. The same
+// holds for what was read under an owner before, after the server was told to
+// erase it. A reading without a time counts from its receipt.
+//
+// While the unit is in quarantine, because two machines seem to use its
+// certificate, the server gives its readings no answer. They stay in the queue,
+// Status.Held is set and Config.Refused is told once, with Held; when the maker
+// has looked, they are sent. A queue that is full loses its oldest.
+//
 // What it does not do: it opens no port, follows no redirect to another
 // server, takes no new root from the network, and has no password beside the
 // enrolment code, which is spent with the first certificate.

@@ -187,7 +187,9 @@ func (d *Device) session(ctx context.Context, id *identity, fallen bool) ended {
 		return ended{err: fault(StateUnusable, err, "", "the device's identity cannot be kept")}
 	}
 	d.queue.rewind() // what was under way in the last session goes again
-	d.count(func(st *Status) { st.Connected, st.Held, st.NotAfter, st.LastError = true, false, id.leaf().NotAfter, "" })
+	d.count(func(st *Status) {
+		st.Connected, st.Held, st.NotAfter, st.LastError = true, false, id.leaf().NotAfter, ""
+	})
 	d.cfg.Log.Info("connected", slog.String("server", d.cfg.Server), slog.Int("window", s.window),
 		slog.Time("not_after", id.leaf().NotAfter))
 

@@ -281,10 +281,12 @@ func (c *conn) refused(b *burst, token uint32, stream []byte, why telemetry.Reas
 }
 
 // dropped takes one message that is by rule not stored: it is counted, and
-// acknowledged like a good one when the count is on disk.
+// acknowledged like a good one when the count is on disk. The device reads why
+// on the topic refused.
 func (c *conn) dropped(b *burst, token uint32, stream []byte, why telemetry.Reason) bool {
 	g := c.g
 	g.count.ackedByRule.Add(1)
+	c.notice(b.now, why, stream, b.packet.ID)
 	if b.packet.QoS == mqtt.AtMostOnce {
 		c.decide(token, mqtt.Success, 0)
 		if g.deps.Intake.Refuse(c.src, stream, why, nil, 0) != nil {

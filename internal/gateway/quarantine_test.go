@@ -288,55 +288,103 @@ func (d *door) twenty() {
 	}
 }
 
-// The device library tells its program that it is held, keeps what it is given,
-// and delivers all of it after the release.
-func TestDeviceLibrarySitsOutAQuarantine(t *testing.T) {
-	d := newDoor(t)
-	bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d.ca.Root().Raw})
-	code := must[string](t)(d.ids.AddDevice(t.Context(), staff, "lamp", "A1"))
-	told := make(chan unit.Refusal, 100)
-	dev := must[*unit.Device](t)(unit.Open(unit.Config{
-		Serial: "A1", Server: d.addr, EnrolServer: d.estDoor(), ServerName: "localhost", Roots: bundle, StateDir: t.TempDir(), Window: 8,
+// agent is the device library as a maker uses it, not enrolled yet.
+type agent struct {
+	*unit.Device
+	told chan unit.Refusal
+}
+
+func (d *door) agent(id core.DeviceID) *agent {
+	d.t.Helper()
+	t := d.t
+	code := must[string](t)(d.ids.AddDevice(t.Context(), staff, "lamp", id))
+	a := &agent{told: make(chan unit.Refusal, 100)}
+	a.Device = must[*unit.Device](t)(unit.Open(unit.Config{
+		Serial: string(id), Server: d.addr, EnrolServer: d.estDoor(), ServerName: "localhost", StateDir: t.TempDir(), Window: 8,
+		Roots:         pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d.ca.Root().Raw}),
 		EnrolmentCode: func() (string, error) { return code, nil },
-		Refused:       func(r unit.Refusal) { told <- r },
+		Refused:       func(r unit.Refusal) { a.told <- r },
 	}))
+	return a
+}
+
+// run keeps the agent at work until the test ends.
+func (a *agent) run(t *testing.T) {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
-	go func() { ran <- dev.Run(ctx) }()
+	go func() { ran <- a.Run(ctx) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ran; err != nil {
 			t.Errorf("run: %v", err)
 		}
-		_ = dev.Close() // the folder goes too
+		_ = a.Close() // the folder goes too
 	})
-	eventually(t, "connected", func() bool { return dev.Status().Connected })
+}
+
+func (a *agent) send(t *testing.T, at time.Time, n int) {
+	t.Helper()
+	if err := a.Send("light", unit.NewReading(at).Int("level", int64(n))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The device library tells its program that it is held, keeps what it is given,
+// and delivers all of it after the release.
+func TestDeviceLibrarySitsOutAQuarantine(t *testing.T) {
+	d := newDoor(t)
+	a := d.agent("A1")
+	a.run(t)
+	eventually(t, "connected", func() bool { return a.Status().Connected })
 	d.quarantine("A1")
-	send := func(n int) {
-		t.Helper()
-		if err := dev.Send("light", unit.NewReading(time.Now()).Int("level", int64(n))); err != nil {
-			t.Fatal(err)
-		}
-	}
 	for i := range 10 {
-		send(i)
+		a.send(t, time.Now(), i)
 	}
-	eventually(t, "held", func() bool { return dev.Status().Held })
+	eventually(t, "held", func() bool { return a.Status().Held })
 	for i := range 10 {
-		send(10 + i)
+		a.send(t, time.Now(), 10+i)
 	}
-	if r := <-told; !r.Held || r.Reason != string(telemetry.ReasonQuarantined) || r.Text == "" {
+	if r := <-a.told; !r.Held || r.Reason != string(telemetry.ReasonQuarantined) || r.Text == "" {
 		t.Errorf("the program was told %+v", r)
 	}
-	if st := dev.Status(); st.Queued != 20 || st.Refused != 0 || !st.Connected {
+	if st := a.Status(); st.Queued != 20 || st.Refused != 0 || !st.Connected {
 		t.Errorf("in quarantine: %+v", st)
 	}
 	d.release("A1")
-	eventually(t, "the queue is empty", func() bool { return dev.Status().Queued == 0 })
-	if st := dev.Status(); st.Held || st.Refused != 0 || len(told) != 0 {
-		t.Errorf("after the release: %+v; told %d more times", st, len(told))
+	eventually(t, "the queue is empty", func() bool { return a.Status().Queued == 0 })
+	if st := a.Status(); st.Held || st.Refused != 0 || len(a.told) != 0 {
+		t.Errorf("after the release: %+v; told %d more times", st, len(a.told))
 	}
 	d.twenty()
+}
+
+// What a unit measured before its first enrolment has no owner and is not kept;
+// its program is told so, and what comes after is kept.
+func TestReadingsBeforeEnrolmentAreNotKeptAndTheDeviceIsTold(t *testing.T) {
+	d := newDoor(t)
+	a := d.agent("A1")
+	for i := range 3 {
+		a.send(t, time.Now().Add(-time.Hour), i)
+	}
+	a.run(t)
+	eventually(t, "decided", func() bool { return a.Status().Queued == 0 })
+	a.send(t, time.Now(), 7)
+	eventually(t, "decided", func() bool { return a.Status().Queued == 0 })
+	for told := 0; told < 3; {
+		select {
+		case r := <-a.told:
+			if r.Reason != string(telemetry.ReasonBeforeOwner) || r.Text == "" || r.Stream != "light" {
+				t.Errorf("the program was told %+v", r)
+			}
+			told += r.Count
+		case <-time.After(20 * time.Second):
+			t.Fatalf("the program was told of %d readings, not of 3", told)
+		}
+	}
+	if got, _ := d.stored(); len(got) != 1 {
+		t.Errorf("%d readings stored, want 1", len(got))
+	}
 }
 
 // estDoor opens the enrolment door and gives its address.
