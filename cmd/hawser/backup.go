@@ -51,12 +51,15 @@ the one that is missing.`,
 				if err != nil {
 					return err
 				}
-				out, err := server.Restore(ctx, c, e.args[0])
+				out, err := server.Restore(ctx, c, server.RestoreOptions{From: e.args[0]})
 				if err != nil {
 					return err
 				}
 				return e.print(out, func(w io.Writer) {
 					fmt.Fprintf(w, "restored %d files into %s; keyring generation %d (the backup's was %d)\n", out.Files, out.Folder, out.Generation, out.BackupGeneration)
+					if out.ErasedAgain > 0 {
+						fmt.Fprintf(w, "%d owners that the backup still named were erased since, and now again\n", out.ErasedAgain)
+					}
 					fmt.Fprintf(w, "the ledger goes on as %s\n", out.Origin)
 				})
 			},

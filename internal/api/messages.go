@@ -260,6 +260,7 @@ type Restored struct {
 	Generation       uint64 `json:"keyring_generation"`
 	BackupGeneration uint64 `json:"backup_keyring_generation"`
 	Origin           string `json:"ledger_origin"`
+	ErasedAgain      int    `json:"erased_again"` // owners whom the backup still named: erased since, and now again
 }
 
 // Entry is one entry of the ledger.

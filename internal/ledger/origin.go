@@ -53,7 +53,8 @@ func Create(ctx context.Context, d Deps, by core.Actor) (*Ledger, error) {
 		if len(all) > 0 {
 			return core.E(core.Conflict, "ledger-exists", "this data folder has a ledger already", "")
 		}
-		return begin(ctx, tx, &d, by, Origin{Number: 1}, nil)
+		_, err = begin(ctx, tx, &d, by, Origin{Number: 1}, nil)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create ledger: %w", err)
@@ -61,23 +62,34 @@ func Create(ctx context.Context, d Deps, by core.Actor) (*Ledger, error) {
 	return opened(ctx, d)
 }
 
-// NewOrigin begins a new origin after the database was restored from a backup,
-// or after the kept checkpoint was lost. Its first entry commits to the last
-// checkpoint of the origin before, to what is left of that, and to lost: what
-// is gone and why, in words for whoever reads the evidence.
+// NewOrigin is BeginOrigin, and signs and keeps the new origin's head.
 func NewOrigin(ctx context.Context, d Deps, by core.Actor, lost string) (*Ledger, error) {
-	if err := d.check(); err != nil {
+	if _, err := BeginOrigin(ctx, d, by, lost); err != nil {
 		return nil, err
 	}
+	return opened(ctx, d)
+}
+
+// BeginOrigin begins a new origin after the database was restored from a
+// backup, or after the kept checkpoint was lost, and gives its name. Its first
+// entry commits to the last checkpoint of the origin before, to what is left of
+// that, and to lost: what is gone and why, in words for whoever reads the
+// evidence. The kept checkpoint is read and not touched: until the first
+// signature it goes on to belong to the database that it was made of, and Open
+// takes both.
+func BeginOrigin(ctx context.Context, d Deps, by core.Actor, lost string) (name string, err error) {
+	if err := d.check(); err != nil {
+		return "", err
+	}
 	if strings.TrimSpace(lost) == "" {
-		return nil, core.E(core.Invalid, "ledger-lost-empty", "a new origin must say what was lost", "say what was restored, from when, and why")
+		return "", core.E(core.Invalid, "ledger-lost-empty", "a new origin must say what was lost", "say what was restored, from when, and why")
 	}
 	if len(lost) > MaxFactBytes {
-		return nil, core.E(core.Invalid, "ledger-lost-long", fmt.Sprintf("the description of what was lost has more than %d bytes", MaxFactBytes), "shorten it")
+		return "", core.E(core.Invalid, "ledger-lost-long", fmt.Sprintf("the description of what was lost has more than %d bytes", MaxFactBytes), "shorten it")
 	}
 	previous, found, err := readOutside(d.CheckpointFile)
 	if err != nil {
-		return nil, fmt.Errorf("begin new origin: %w", err)
+		return "", fmt.Errorf("begin new origin: %w", err)
 	}
 	err = d.Update(ctx, func(tx Tx) error {
 		old, err := current(ctx, tx)
@@ -111,12 +123,13 @@ func NewOrigin(ctx context.Context, d Deps, by core.Actor, lost string) (*Ledger
 			facts = append(facts, core.Fact{Name: factPreviousNote, Value: string(previous.Note)})
 		}
 		facts = append(facts, core.Fact{Name: factLost, Value: lost})
-		return begin(ctx, tx, &d, by, Origin{Number: old.Number + 1, First: old.First + old.Size}, facts)
+		name, err = begin(ctx, tx, &d, by, Origin{Number: old.Number + 1, First: old.First + old.Size}, facts)
+		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("begin new origin: %w", err)
+		return "", fmt.Errorf("begin new origin: %w", err)
 	}
-	return opened(ctx, d)
+	return name, nil
 }
 
 // knownSigner holds that c was signed by the present key or, where the key was
@@ -148,8 +161,8 @@ func knownSigner(ctx context.Context, tx Tx, d *Deps, old Origin, c Checkpoint) 
 	return c.verify(b[1:])
 }
 
-// begin adds origin o with its first entry.
-func begin(ctx context.Context, tx Tx, d *Deps, by core.Actor, o Origin, facts []core.Fact) error {
+// begin adds origin o with its first entry, and gives its name.
+func begin(ctx context.Context, tx Tx, d *Deps, by core.Actor, o Origin, facts []core.Fact) (string, error) {
 	o.Name = d.Name + "/" + strings.ToLower(rand.Text()[:originSuffix-1])
 	r := core.Record{
 		Time: d.Now(), Kind: KindOriginBegun, Actor: by,
@@ -160,14 +173,14 @@ func begin(ctx context.Context, tx Tx, d *Deps, by core.Actor, o Origin, facts [
 	}
 	leaf, err := AppendLeaf(nil, &r)
 	if err != nil {
-		return err
+		return "", err
 	}
 	h := LeafHash(leaf)
 	o.Size, o.Root = 1, h
 	if err := tx.AddLedgerOrigin(ctx, o, r); err != nil {
-		return err
+		return "", err
 	}
-	return tx.PutLedgerTiles(ctx, o.Number, []Tile{{Level: 0, N: 0, Hashes: h[:]}})
+	return o.Name, tx.PutLedgerTiles(ctx, o.Number, []Tile{{Level: 0, N: 0, Hashes: h[:]}})
 }
 
 // opened opens a ledger that just began and signs its head.

@@ -162,3 +162,34 @@ func TestFullDisk(t *testing.T) {
 		})
 	}
 }
+
+// TestRestoreOntoMount: a folder that is a mounted file system cannot be put in
+// place by a rename; the refusal comes before anything is copied.
+func TestRestoreOntoMount(t *testing.T) {
+	disk := smallDisk(t, 8)
+	b := newBackedUp(t)
+	home := emptyHome(t, b.home)
+	conf := filepath.Join(home, "config.yaml")
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := func(data string) error {
+		t.Helper()
+		if err := os.WriteFile(conf, append(text, "data: "+data+"\n"...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := LoadConfig(home)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Restore(t.Context(), c, RestoreOptions{From: b.backup})
+		return err
+	}
+	if err := to(disk); core.ReasonOf(err) != "data-is-mount" {
+		t.Errorf("onto a mount: %v", err)
+	}
+	if err := to(filepath.Join(disk, "data")); err != nil {
+		t.Errorf("into it: %v", err)
+	}
+}

@@ -78,29 +78,6 @@ func TestKeepTimesEnd(t *testing.T) {
 	waitFor(t, 10*time.Second, "the restored files go, too", func() bool { return len(epochFiles(t, restored)) == 0 })
 }
 
-// restore makes a new home from a backup and the keys of an old home.
-func restore(t testing.TB, keysHome, backup string) string {
-	t.Helper()
-	home := filepath.Join(t.TempDir(), "restored")
-	if err := os.MkdirAll(home, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	k := filepath.Join(keysHome, "keys")
-	conf := "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nca: " + k + "/ca\nroots: " + k + "/roots\nkeyring: [" + k + "/keyring-a/keyring, " +
-		k + "/keyring-b/keyring]\nledger_key: " + k + "/ledger.key\ncheckpoint: " + k + "/checkpoint\n"
-	if err := os.WriteFile(filepath.Join(home, "config.yaml"), []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, err := LoadConfig(home)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Restore(t.Context(), c, backup); err != nil {
-		t.Fatal(err)
-	}
-	return home
-}
-
 // TestRotationLosesNobody: every erasure rotates the keyring. All others still
 // read, before and after a restart; one missing copy is repaired; a copy of the
 // data with the keyring of yesterday opens nothing any more, and did open

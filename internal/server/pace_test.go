@@ -87,4 +87,3 @@ func TestProductPace(t *testing.T) {
 		}
 	}
 }
-

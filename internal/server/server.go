@@ -176,6 +176,10 @@ func (s *server) open(ctx context.Context) (err error) {
 // installed refuses where no installation is, before anything is made there.
 func installed(c *Config) error {
 	if _, err := os.Stat(filepath.Join(c.Data, "control.db")); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Clean(c.Data) + store.RestoringSuffix); err == nil {
+			return core.E(core.Unready, "not-initialised", "there is no installation in "+c.Data+": a restore was interrupted",
+				"run `hawser restore` again; it begins anew")
+		}
 		return core.E(core.Unready, "not-initialised", "there is no installation in "+c.Data,
 			"make one with `hawser init`; if there should be one, find out where its disk is: keys are never silently made again")
 	}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -218,57 +217,6 @@ func TestForeignEnvironment(t *testing.T) {
 	}
 	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("live took an identity of test: %v", err)
-	}
-}
-
-// TestBackupRestoreErased: the restore opens the survivors and not the erased
-// one, and the ledger goes on in a new origin (CC 4.8).
-func TestBackupRestoreErased(t *testing.T) {
-	l := start(t, newHome(t, core.Test, ""))
-	l.publish(t, testDeclaration)
-	for _, id := range []core.DeviceID{"gone", "stays"} {
-		c := dialMQTT(t, l, l.enrol(t, id))
-		for range 20 {
-			c.publish(t, "telemetry/climate", `{"temp":20.5}`)
-		}
-		c.close(t)
-	}
-	folder := filepath.Join(t.TempDir(), "backup")
-	var b api.Backup
-	l.call(t, "POST", "/v1/backup", api.BackupRequest{To: folder}, &b)
-	l.call(t, "POST", "/v1/devices/gone/erase", api.ReasonRequest{Reason: "owner asked"}, nil)
-	if err := l.stop(); err != nil {
-		t.Fatal(err)
-	}
-	home := filepath.Join(t.TempDir(), "restored")
-	if err := os.MkdirAll(home, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	k := filepath.Join(l.home, "keys")
-	conf := "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nca: " + k + "/ca\nroots: " + k + "/roots\nkeyring: [" + k + "/keyring-a/keyring, " +
-		k + "/keyring-b/keyring]\nledger_key: " + k + "/ledger.key\ncheckpoint: " + k + "/checkpoint\n"
-	if err := os.WriteFile(filepath.Join(home, "config.yaml"), []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, err := LoadConfig(home)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Restore(t.Context(), c, folder); err != nil {
-		t.Fatal(err)
-	}
-	r := startIn(t, home, l.home) // the authority is the first installation's
-	lines, err := r.readAll(t, "stays")
-	if err != nil || len(lines) != 20 {
-		t.Errorf("the survivor: %d readings, %v", len(lines), err)
-	}
-	if lines, err := r.readAll(t, "gone"); err == nil {
-		t.Errorf("%d readings of the erased one open after the restore", len(lines))
-	}
-	var check api.RowsCheck
-	r.call(t, "POST", "/v1/verify", nil, &check)
-	if len(check.Faults) != 0 || check.Rows == 0 {
-		t.Errorf("rows against the ledger: %+v", check)
 	}
 }
 

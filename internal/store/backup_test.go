@@ -189,7 +189,7 @@ func TestBackupAndRestore(t *testing.T) {
 	f.close()
 
 	data := filepath.Join(t.TempDir(), "restored")
-	again, err := store.Restore(t.Context(), to, data)
+	again, err := store.Restore(t.Context(), store.RestoreOptions{From: to, To: data})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +296,7 @@ func TestBackupUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := filepath.Join(t.TempDir(), "restored")
-	if _, err := store.Restore(t.Context(), to, data); err != nil {
+	if _, err := store.Restore(t.Context(), store.RestoreOptions{From: to, To: data}); err != nil {
 		t.Fatal(err)
 	}
 	files, err := store.OpenEpochFiles(store.EpochFilesOptions{Dir: filepath.Join(data, "telemetry"), Now: func() time.Time { return f.now }})
@@ -431,7 +431,7 @@ func TestRestoreRefuses(t *testing.T) {
 			if err := c.harm(dir); err != nil {
 				t.Fatal(err)
 			}
-			_, err := store.Restore(t.Context(), dir, to)
+			_, err := store.Restore(t.Context(), store.RestoreOptions{From: dir, To: to})
 			wantErr(t, "restore", err, core.Invalid, c.reason)
 			for _, p := range []string{to, to + ".restoring"} {
 				if _, err := os.Stat(p); !errors.Is(err, fs.ErrNotExist) {
@@ -440,7 +440,7 @@ func TestRestoreRefuses(t *testing.T) {
 			}
 		})
 	}
-	_, err = store.Restore(t.Context(), good, f.dir)
+	_, err = store.Restore(t.Context(), store.RestoreOptions{From: good, To: f.dir})
 	wantErr(t, "into a folder in use", err, core.Conflict, "data-exists")
 
 	for _, c := range []struct {

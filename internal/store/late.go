@@ -200,6 +200,25 @@ func (l *LateLane) Waiting(ctx context.Context) ([]telemetry.Waiting, error) {
 	return out, nil
 }
 
+// Subjects are whom the rows that wait here are about.
+func (l *LateLane) Subjects(ctx context.Context) ([]core.Subject, error) {
+	var out []core.Subject
+	err := each(ctx, l.r, `SELECT DISTINCT subject FROM late ORDER BY subject`, nil, func(scan scanner) error {
+		var b []byte
+		if err := scan(&b); err != nil {
+			return err
+		}
+		var s core.Subject
+		err := fill(s[:], b, "subject")
+		out = append(out, s)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the late lane: %w", engineTrouble(err))
+	}
+	return out, nil
+}
+
 const lateColumns = `SELECT l.id, j.journal, l.seq, l.idx, l.first, l.record FROM late l JOIN journals j ON j.id = l.journal`
 
 // readLate gives the row of a query of lateColumns. Its bytes are valid until

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/seal"
 )
@@ -103,23 +105,43 @@ func (m *Manifest) Fits(k seal.State) error {
 		fmt.Sprintf("bring the newest keyring and its root: generation %d or later", m.Keyring.Generation))
 }
 
-const restoringSuffix = ".restoring"
+// RestoringSuffix is what the name of a data folder that is being restored ends
+// in. One that is there without a restore under way is of one that was
+// interrupted, and worth nothing.
+const RestoringSuffix = ".restoring"
 
-// Restore makes the data folder to, which must not exist or be empty, from the
-// backup in from. Every file is checked against the manifest while it is
-// copied, and to appears only when all of it is there. Before, the caller holds
-// the manifest against the keyring (Fits); afterwards it begins a new origin of
-// the ledger.
-func Restore(ctx context.Context, from, to string) (m Manifest, err error) {
-	if m, err = ReadManifest(from); err != nil {
+// RestoreOptions says what a restore needs. From and To are required.
+type RestoreOptions struct {
+	From string // the backup
+	To   string // the data folder: missing, or empty
+	// Finish, if given, changes the folder that is being restored before it
+	// takes its place: nobody ever sees To without what it does.
+	Finish func(ctx context.Context, dir string) error
+	// Progress, if given, is told how many bytes of how many are copied.
+	Progress func(done, total int64)
+	// Step, if given, is called after each effect on disk, with its name. Tests
+	// end the process there.
+	Step func(name string)
+}
+
+// Restore makes the data folder To from the backup in From. Every file is
+// checked against the manifest while it is copied to a folder beside To, which
+// takes its place when all of it is there, finished and durable. Whenever it
+// is killed, To is as it was or whole; what lies beside it is removed by the
+// next restore. The caller holds the manifest against the keyring (Fits) and
+// lets no two restores run at once.
+func Restore(ctx context.Context, o RestoreOptions) (m Manifest, err error) {
+	if o.Step == nil {
+		o.Step = func(string) {}
+	}
+	if m, err = ReadManifest(o.From); err != nil {
 		return m, err
 	}
-	if ents, err := os.ReadDir(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return m, fmt.Errorf("restore: %w", err)
-	} else if len(ents) > 0 {
-		return m, core.E(core.Conflict, "data-exists", fmt.Sprintf("%s is not empty", to), "a restore overwrites nothing: move the old data folder away")
+	to := filepath.Clean(o.To)
+	if err := restorePlace(to); err != nil {
+		return m, err
 	}
-	part := filepath.Clean(to) + restoringSuffix
+	part := to + RestoringSuffix
 	if err := os.RemoveAll(part); err != nil { // of a restore that was interrupted
 		return m, fmt.Errorf("restore: %w", err)
 	}
@@ -131,38 +153,100 @@ func Restore(ctx context.Context, from, to string) (m Manifest, err error) {
 			_ = os.RemoveAll(part) // the error is the one to report
 		}
 	}()
-	dirs := map[string]bool{".": true, "telemetry": true}
-	for _, f := range m.Files {
-		if err := ctx.Err(); err != nil {
-			return m, err
-		}
-		rel := filepath.FromSlash(f.Path)
-		dirs[filepath.Dir(rel)] = true
-		if err := restoreFile(filepath.Join(from, rel), filepath.Join(part, rel), f); err != nil {
-			return m, err
-		}
+	if err := restoreFiles(ctx, &o, part, &m); err != nil {
+		return m, err
 	}
+	o.Step("copied")
 	if err := settleHeads(ctx, part, &m); err != nil {
 		return m, fmt.Errorf("restore: %w", err)
 	}
-	for dir := range dirs {
-		if err := syncDir(filepath.Join(part, dir)); err != nil {
-			return m, fmt.Errorf("restore: %w", err)
+	o.Step("settled")
+	if o.Finish != nil {
+		if err := o.Finish(ctx, part); err != nil {
+			return m, err
 		}
 	}
+	o.Step("finished")
+	if err := syncTree(part); err != nil {
+		return m, fmt.Errorf("restore: %w", err)
+	}
+	o.Step("durable")
 	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return m, fmt.Errorf("restore: %w", err)
 	}
+	o.Step("place free")
 	if err := os.Rename(part, to); err != nil {
 		return m, fmt.Errorf("restore: %w", err)
 	}
-	if err := syncDir(filepath.Dir(filepath.Clean(to))); err != nil {
+	if err := syncDir(filepath.Dir(to)); err != nil {
 		return m, fmt.Errorf("restore: %w", err)
 	}
+	o.Step("in place")
 	return m, nil
 }
 
-func restoreFile(src, dst string, want BackupFile) error {
+// restorePlace refuses a place that a restored folder cannot take.
+func restorePlace(to string) error {
+	ents, err := os.ReadDir(to)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if len(ents) > 0 {
+		return core.E(core.Conflict, "data-exists", fmt.Sprintf("%s is not empty", to), "a restore overwrites nothing: move the old data folder away")
+	}
+	var in, above unix.Stat_t
+	if err := errors.Join(unix.Stat(to, &in), unix.Stat(filepath.Dir(to), &above)); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if in.Dev != above.Dev {
+		return core.E(core.Invalid, "data-is-mount", fmt.Sprintf("a file system is mounted at %s, and a restore puts a new folder there", to),
+			"name a folder inside it with the key `data` in config.yaml")
+	}
+	return nil
+}
+
+func restoreFiles(ctx context.Context, o *RestoreOptions, part string, m *Manifest) error {
+	done, total := int64(0), m.Bytes()
+	for i, f := range m.Files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		rel := filepath.FromSlash(f.Path)
+		each := func(n int64) error {
+			if done += n; o.Progress != nil {
+				o.Progress(done, total)
+			}
+			return ctx.Err()
+		}
+		if err := restoreFile(filepath.Join(o.From, rel), filepath.Join(part, rel), f, each); err != nil {
+			return err
+		}
+		if i == 0 {
+			o.Step("first file")
+		}
+	}
+	return nil
+}
+
+// syncTree makes the files and names below a folder durable.
+func syncTree(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return syncDir(path) // fsync asks nobody whether it is a folder
+	})
+}
+
+// counted tells how much was written through it.
+type counted func(n int64) error
+
+func (c counted) Write(p []byte) (int, error) { return len(p), c(int64(len(p))) }
+
+func restoreFile(src, dst string, want BackupFile, each counted) error {
 	changed := func(err error) error {
 		return &core.Error{
 			Kind: core.Invalid, Reason: "backup-changed", Err: err,
@@ -182,7 +266,7 @@ func restoreFile(src, dst string, want BackupFile) error {
 		return fmt.Errorf("restore: %w", err)
 	}
 	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(out, h), io.LimitReader(in, want.Bytes+1))
+	n, err := io.Copy(io.MultiWriter(out, h, each), io.LimitReader(in, want.Bytes+1))
 	if err == nil {
 		err = out.Sync()
 	}

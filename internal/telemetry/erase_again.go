@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,25 +19,33 @@ const RecordErasedAgain core.RecordKind = "subject-erased-again"
 type EraseAgainTx interface {
 	// LinkedSubjects are those that the database ties to a device.
 	LinkedSubjects(context.Context) ([]core.Subject, error)
+	// Erasure is the erasure of a subject; false when none was asked for.
+	Erasure(context.Context, core.Subject) (ErasureRow, bool, error)
+	InsertErasure(context.Context, ErasureRow) error
 	Record(context.Context, core.Record) error
 }
 
 // EraseAgainDeps is what EraseAgain needs; all of it is required.
 type EraseAgainDeps struct {
-	Update  func(context.Context, func(EraseAgainTx) error) error
-	View    func(context.Context, func(EraseAgainTx) error) error
-	Has     func(core.Subject) bool // of the newest keyring
+	Update func(context.Context, func(EraseAgainTx) error) error
+	View   func(context.Context, func(EraseAgainTx) error) error
+	Has    func(core.Subject) bool // of the newest keyring
+	// Waiting names subjects of rows that wait to be filed and counted.
+	Waiting func(context.Context) ([]core.Subject, error)
 	Erasers []Eraser
 	Now     func() time.Time
 }
 
 // EraseAgain runs the erasers for every subject of a restored database that
 // has no key: it was erased after the backup was taken, and the backup still
-// says whose it was. It returns how many there were. It is for restores alone,
-// after the keyring was held against the backup's manifest: with a keyring that
-// is too old it would unlink the living.
+// says whose it was, or still has readings of it that are not counted. Each
+// gets an erasure of its own, or what is counted later would be counted as
+// theirs again (CC 4.8); one that the backup was taken in the midst of keeps its
+// own and is finished by the server. It returns how many there were. It is for
+// restores alone, after the keyring was held against the backup's manifest:
+// with a keyring that is too old it would unlink the living.
 func EraseAgain(ctx context.Context, d EraseAgainDeps) (int, error) {
-	if d.Update == nil || d.View == nil || d.Has == nil || d.Now == nil {
+	if d.Update == nil || d.View == nil || d.Has == nil || d.Waiting == nil || d.Now == nil {
 		return 0, errors.New("erase again: a dependency is missing")
 	}
 	var linked []core.Subject
@@ -47,10 +56,26 @@ func EraseAgain(ctx context.Context, d EraseAgainDeps) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("erase again: %w", err)
 	}
-	n := 0
-	for _, s := range linked {
-		if d.Has(s) {
+	waiting, err := d.Waiting(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("erase again: %w", err)
+	}
+	n, seen := 0, map[core.Subject]bool{}
+	for i, s := range slices.Concat(linked, waiting) {
+		if seen[s] || d.Has(s) {
 			continue
+		}
+		seen[s] = true
+		if i >= len(linked) {
+			// Nothing leads from it to a device. Who was erased before the
+			// backup was taken is known already.
+			known, err := d.known(ctx, s)
+			if err != nil {
+				return n, fmt.Errorf("erase again: %w", err)
+			}
+			if known {
+				continue
+			}
 		}
 		names := []string{EraserKey}
 		for _, e := range d.Erasers {
@@ -59,14 +84,42 @@ func EraseAgain(ctx context.Context, d EraseAgainDeps) (int, error) {
 			}
 			names = append(names, e.Name)
 		}
-		r := core.Record{
-			Time: d.Now().UTC(), Kind: RecordErasedAgain, Actor: core.Job("restore"), Subject: s,
-			Facts: []core.Fact{{Name: "erasers", Value: strings.Join(names, ",")}},
-		}
-		if err := d.Update(ctx, func(tx EraseAgainTx) error { return tx.Record(ctx, r) }); err != nil {
+		if err := d.note(ctx, s, names); err != nil {
 			return n, fmt.Errorf("erase again: %w", err)
 		}
 		n++
 	}
 	return n, nil
+}
+
+// known reports whether an erasure of the subject stands in the database.
+func (d *EraseAgainDeps) known(ctx context.Context, s core.Subject) (some bool, err error) {
+	err = d.View(ctx, func(tx EraseAgainTx) error {
+		_, some, err = tx.Erasure(ctx, s)
+		return err
+	})
+	return some, err
+}
+
+// note writes that a subject is erased, with the ledger's record of it.
+func (d *EraseAgainDeps) note(ctx context.Context, s core.Subject, erasers []string) error {
+	row := ErasureRow{
+		Subject: s, Actor: core.Job("restore"), Requested: d.Now().UTC(), State: ErasureDone, Ended: d.Now().UTC(),
+		Detail: "the key was destroyed after the backup was taken", ErasersNamed: erasers,
+	}
+	return d.Update(ctx, func(tx EraseAgainTx) error {
+		_, some, err := tx.Erasure(ctx, s)
+		if err != nil {
+			return err
+		}
+		if !some {
+			if err := tx.InsertErasure(ctx, row); err != nil {
+				return err
+			}
+		}
+		return tx.Record(ctx, core.Record{
+			Time: row.Ended, Kind: RecordErasedAgain, Actor: row.Actor, Subject: s,
+			Facts: []core.Fact{{Name: "erasers", Value: strings.Join(erasers, ",")}},
+		})
+	})
 }

@@ -356,7 +356,7 @@ func TestRestoredBackup(t *testing.T) {
 	x.close()
 
 	must(t, os.RemoveAll(x.data))
-	restored, err := store.Restore(t.Context(), backup, x.data)
+	restored, err := store.Restore(t.Context(), store.RestoreOptions{From: backup, To: x.data})
 	must(t, err)
 	x.open(t, nil)
 	state, err := x.ring.State(t.Context())
@@ -375,20 +375,47 @@ func TestRestoredBackup(t *testing.T) {
 		t.Error("a hold that was released since has come back")
 	}
 	// The backup still says whose the erased readings were: the erasers run again.
-	erasers := []telemetry.Eraser{{Name: "ownership", Erase: func(ctx context.Context, s core.Subject) error {
-		return x.store.Update(ctx, func(tx *store.Tx) error { return tx.DeleteOwnership(ctx, s) })
+	erasers := []telemetry.Eraser{{Name: "counts", Erase: func(ctx context.Context, s core.Subject) error {
+		return x.store.Update(ctx, func(tx *store.Tx) error { return tx.ForgetCounts(ctx, s) })
+	}}, {Name: "ownership", Erase: func(ctx context.Context, s core.Subject) error {
+		return x.store.Update(ctx, func(tx *store.Tx) error {
+			if o, err := tx.OwnershipOf(ctx, s); err != nil || o == nil {
+				return err
+			}
+			return tx.DeleteOwnership(ctx, s)
+		})
 	}}}
+	// One whom only a row that waits still names, and one whose erasure the
+	// backup knows.
+	only, known := core.Subject{0xA1}, core.Subject{0xA2}
+	must(t, x.store.Update(t.Context(), func(tx *store.Tx) error {
+		return tx.InsertErasure(t.Context(), telemetry.ErasureRow{Subject: known, Actor: staff, Requested: x.clock(), State: telemetry.ErasureDone})
+	}))
 	again := telemetry.EraseAgainDeps{
-		Update: inUpdate[telemetry.EraseAgainTx](x.store), View: inView[telemetry.EraseAgainTx](x.store),
+		Waiting: func(context.Context) ([]core.Subject, error) { return []core.Subject{only, gone, known, only}, nil },
+		Update:  inUpdate[telemetry.EraseAgainTx](x.store), View: inView[telemetry.EraseAgainTx](x.store),
 		Has: x.ring.Has, Erasers: erasers, Now: x.clock,
 	}
-	if n, err := telemetry.EraseAgain(t.Context(), again); err != nil || n != 1 {
+	if n, err := telemetry.EraseAgain(t.Context(), again); err != nil || n != 2 {
 		t.Errorf("erased again: %d, %v", n, err)
 	}
 	_, _, err = x.readAll(t, telemetry.ReadRequest{Device: "A1"})
 	wantReason(t, "read of the erased at last", err, core.Unknown, "unowned")
-	if r := x.records(t, telemetry.RecordErasedAgain); len(r) != 1 || r[0].Subject != gone || fact(r[0], "erasers") != "key,ownership" {
+	if r := x.records(t, telemetry.RecordErasedAgain); len(r) != 2 || r[0].Subject != gone || r[1].Subject != only || fact(r[0], "erasers") != "key,counts,ownership" {
 		t.Errorf("records %+v", r)
+	}
+	// What is counted of them from now on is nobody's.
+	for _, s := range []core.Subject{gone, only} {
+		must(t, x.store.Update(t.Context(), func(tx *store.Tx) error {
+			if err := tx.AddSubjectCounts(t.Context(), []telemetry.SubjectCount{{Subject: s, Product: "aria-thermostat", Stored: 1}}); err != nil {
+				return err
+			}
+			of, err := tx.SubjectCount(t.Context(), s)
+			if len(of) != 0 {
+				t.Errorf("%s is counted again: %+v", s, of)
+			}
+			return err
+		}))
 	}
 	if n, err := telemetry.EraseAgain(t.Context(), again); err != nil || n != 0 {
 		t.Errorf("once more: %d, %v", n, err)
