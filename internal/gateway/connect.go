@@ -263,6 +263,10 @@ func (c *conn) connect(b *burst) bool {
 	c.heard = b.now.UnixNano()
 	props := c.offer(p, assigned)
 	out, err := mqtt.AppendConnack(b.out[:0], c.version, mqtt.Success, state, props)
+	if err == nil && len(out) > c.maxOut { // [MQTT-3.1.2-24]; who takes this takes every SUBACK
+		c.leaveEarly("")
+		return c.answer(b, endPacketLarge, mqtt.PacketTooLarge)
+	}
 	if err == nil {
 		_, err = c.tls.Write(out)
 	}
@@ -385,17 +389,23 @@ func (c *conn) enter(b *burst) (*kept, bool) {
 	c.src = c.source(id)
 	if c.over() { // taken over or cut meanwhile
 		c.leaveEarly("")
-		code := c.code
-		if code == 0 {
-			code = mqtt.ServerUnavailable
-		}
-		if code == mqtt.SessionTakenOver {
-			code = mqtt.ServerBusy // 0x8E is no code of a CONNACK
-		}
-		c.answer(b, c.why, code)
+		c.answer(b, c.why, inConnack(c.code))
 		return nil, false
 	}
 	return resumed, true
+}
+
+// inConnack is the code of a CONNACK that says what a DISCONNECT was to say to
+// a session that never came to be (tables 3-1 and 3-10: they differ).
+func inConnack(code mqtt.ReasonCode) mqtt.ReasonCode {
+	switch code {
+	case mqtt.SessionTakenOver:
+		return mqtt.ServerBusy
+	case mqtt.NotAuthorized, mqtt.QuotaExceeded, mqtt.ServerBusy, mqtt.UnspecifiedError:
+		return code
+	default: // shutting down, ended by an operator, none
+		return mqtt.ServerUnavailable
+	}
 }
 
 func (c *conn) source(id identity.Identified) *telemetry.Source {

@@ -78,8 +78,9 @@ func TestWhatTheKernelDoesNotTakeArrivesInOrder(t *testing.T) {
 	for i := range want {
 		want[i] = byte(i * 7 >> 3)
 	}
-	got := make(chan []byte)
+	got, begin := make(chan []byte), make(chan struct{})
 	go func() {
+		<-begin // when the kernel takes no more, however much that is
 		var all []byte
 		buf := make([]byte, 1500)
 		for len(all) < total {
@@ -94,12 +95,17 @@ func TestWhatTheKernelDoesNotTakeArrivesInOrder(t *testing.T) {
 	kept := 0
 	for off := 0; off < total; off += 1000 {
 		for !k.idle() { // as acknowledgements do: no more than the client earns
-			kept++
+			if kept++; kept == 1 {
+				close(begin)
+			}
 			time.Sleep(100 * time.Microsecond)
 		}
 		if _, err := k.Write(want[off:min(off+1000, total)]); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if kept == 0 {
+		close(begin)
 	}
 	if all := <-got; !bytes.Equal(all, want) {
 		t.Fatalf("%d bytes arrived, of %d, or in another order", len(all), total)
