@@ -12,14 +12,6 @@ import (
 	"github.com/hawser-iot/hawser/internal/telemetry"
 )
 
-const insertRow = `INSERT INTO rows (id, subject, lane, boot, seq, t, head, sealed)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (subject, lane, boot, seq) DO NOTHING`
-
-// yieldEvery rows, about a quarter of a millisecond, whoever else is ready to
-// run goes first: a device waits for its acknowledgement, nobody waits for a
-// row to be filed. Without it the scheduler lets a commit run on for 10 ms.
-const yieldEvery = 32
-
 // Append files a's rows in e's file in one transaction.
 func (s *EpochFiles) Append(ctx context.Context, e core.Epoch, a *telemetry.Append) (telemetry.Head, error) {
 	if len(a.Fate) != len(a.Rows) {
@@ -65,45 +57,45 @@ func (f *epochFile) append(ctx context.Context, a *telemetry.Append) (err error)
 	if err != nil {
 		return err
 	}
-	stmt, err := tx.PrepareContext(ctx, insertRow)
+	in, err := f.inserter(ctx, tx, a.Rows, nums)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = stmt.Close() }() // its transaction is over
+	defer in.close()
 
 	batch := telemetry.Batch{ID: f.head.Batches + 1, First: int64(f.head.Rows) + 1}
 	leaves := make([]core.Hash, 0, len(order))
-	var buf, headBuf []byte
-	for k, i := range order {
-		if k%yieldEvery == yieldEvery-1 {
-			runtime.Gosched()
-		}
-		r, n := &a.Rows[i], &nums[i]
-		rd := &r.Reading
-		r.ID = int64(f.head.Rows) + 1
-		headBuf = appendRowHead(headBuf[:0], n, rd)
-		res, err := stmt.ExecContext(ctx, r.ID, n.subject, n.lane, n.boot, n.seq, rd.T-f.epoch.Start*1000, headBuf, r.Part.Sealed)
-		if err != nil {
-			return err
-		}
-		if done, err := res.RowsAffected(); err != nil {
-			return err
-		} else if done == 0 {
-			r.ID = 0
-			if a.Fate[i], err = f.collided(ctx, tx, n, rd); err != nil {
-				return err
-			}
-			continue
-		}
+	var buf []byte
+	stored := func(i int) {
 		a.Fate[i] = telemetry.FateStored
 		f.head.Rows++
-		if rd.Flags&telemetry.FlagWrongClock != 0 {
+		if a.Rows[i].Reading.Flags&telemetry.FlagWrongClock != 0 {
 			f.head.WrongClock++
 		}
 		var leaf core.Hash
-		leaf, buf = telemetry.LeafHash(r, buf)
+		leaf, buf = telemetry.LeafHash(&a.Rows[i], buf)
 		leaves = append(leaves, leaf)
 		batch.Sums = append(batch.Sums, leaf[:telemetry.SumSize]...)
+	}
+	for some := range slices.Chunk(order, rowsAtOnce) {
+		runtime.Gosched() // see rowsAtOnce
+		if done, err := in.together(ctx, some, int64(f.head.Rows)+1); err != nil {
+			return err
+		} else if done {
+			for _, i := range some {
+				stored(i)
+			}
+			continue
+		}
+		for _, i := range some { // one of them is there already
+			if done, err := in.alone(ctx, i, int64(f.head.Rows)+1); err != nil {
+				return err
+			} else if done {
+				stored(i)
+			} else if a.Fate[i], err = f.collided(ctx, tx, &nums[i], &a.Rows[i].Reading); err != nil {
+				return err
+			}
+		}
 	}
 	if len(leaves) > 0 {
 		batch.Count, batch.Root = uint64(len(leaves)), telemetry.BatchRoot(leaves)

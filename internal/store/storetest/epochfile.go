@@ -100,6 +100,7 @@ func Partitions(t *testing.T, engine PartitionsOpener) {
 	}
 	run("rows come back whole", partitionRoundTrip)
 	run("a reading is stored once", partitionOnce)
+	run("many at once, some of them known", partitionMany)
 	run("queries", partitionQueries)
 	run("watermarks", partitionMarks)
 	run("highest", partitionHighest)
