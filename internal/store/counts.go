@@ -106,8 +106,8 @@ func (t *Tx) AddSubjectCounts(ctx context.Context, counts []telemetry.SubjectCou
 	if len(erased) > 0 {
 		counts = slices.DeleteFunc(slices.Clone(counts), func(c telemetry.SubjectCount) bool { return erased[c.Subject] })
 	}
-	err = t.many(ctx, `INSERT INTO telemetry_subject
-			(subject, product, accepted, stored, duplicates, dropped_fields, refused, last_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+	err = t.manyAtOnce(ctx, `INSERT INTO telemetry_subject
+			(subject, product, accepted, stored, duplicates, dropped_fields, refused, last_ms) VALUES `, `(?, ?, ?, ?, ?, ?, ?, ?)`, `
 		ON CONFLICT (subject, product) DO UPDATE SET accepted = telemetry_subject.accepted + excluded.accepted,
 			stored = telemetry_subject.stored + excluded.stored, duplicates = telemetry_subject.duplicates + excluded.duplicates,
 			dropped_fields = telemetry_subject.dropped_fields + excluded.dropped_fields,
@@ -142,6 +142,24 @@ func (t *Tx) many(ctx context.Context, query string, n int, args func(int) []any
 		}
 	}
 	return nil
+}
+
+// manyAtOnce runs one statement for n rows, rowsAtOnce to each run. No two of
+// them may have the same key: an upsert of PostgreSQL touches a row only once.
+func (t *Tx) manyAtOnce(ctx context.Context, into, row, then string, n int, args func(int) []any) error {
+	full := n - n%rowsAtOnce
+	var line []any
+	err := t.many(ctx, into+strings.Repeat(row+", ", rowsAtOnce-1)+row+then, full/rowsAtOnce, func(i int) []any {
+		line = line[:0]
+		for k := range rowsAtOnce {
+			line = append(line, args(i*rowsAtOnce+k)...)
+		}
+		return line
+	})
+	if err != nil {
+		return err
+	}
+	return t.many(ctx, into+row+then, n-full, func(i int) []any { return args(full + i) })
 }
 
 // someSubject is empty for nobody: unlike NULL it is equal to itself, which a

@@ -47,6 +47,27 @@ func Counts(t *testing.T, open func(*testing.T) *store.Store) {
 	update(func(tx telemetry.ProjectionTx) error { // an earlier time does not go back
 		return tx.AddSubjectCounts(ctx, []telemetry.SubjectCount{{Subject: ann, Product: "p", Last: 10}})
 	})
+	crowd := make([]telemetry.SubjectCount, 101) // more than an engine adds at once
+	for i := range crowd {
+		crowd[i] = telemetry.SubjectCount{Subject: core.Subject{0xc, byte(i)}, Product: "p", Stored: uint64(i), Last: int64(i)}
+	}
+	for range 2 {
+		update(func(tx telemetry.ProjectionTx) error { return tx.AddSubjectCounts(ctx, crowd) })
+	}
+	update(func(tx telemetry.ProjectionTx) error {
+		for i := range crowd {
+			got, err := tx.SubjectCount(ctx, crowd[i].Subject)
+			if err != nil {
+				return err
+			}
+			want := crowd[i]
+			want.Stored *= 2
+			if len(got) != 1 || got[0] != want {
+				t.Errorf("one of many: %+v, want %+v", got, want)
+			}
+		}
+		return nil
+	})
 	totals := func(p core.ProductID) (out telemetry.Totals) {
 		t.Helper()
 		err := s.View(ctx, func(tx *store.Tx) (err error) { out, err = tx.Totals(ctx, p); return err })
