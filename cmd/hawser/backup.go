@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/server"
@@ -59,6 +60,10 @@ the one that is missing.`,
 					fmt.Fprintf(w, "restored %d files into %s; keyring generation %d (the backup's was %d)\n", out.Files, out.Folder, out.Generation, out.BackupGeneration)
 					if out.ErasedAgain > 0 {
 						fmt.Fprintf(w, "%d owners that the backup still named were erased since, and now again\n", out.ErasedAgain)
+					}
+					if time.Since(out.BackupTime) > 24*time.Hour {
+						today := time.Now().UTC().Format(time.DateOnly)
+						fmt.Fprintf(w, "the backup is older than a day: no keep-time ends before the date is confirmed; if today is %s: hawser clock confirm %[1]s\n", today)
 					}
 					fmt.Fprintf(w, "the ledger goes on as %s\n", out.Origin)
 				})

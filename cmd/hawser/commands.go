@@ -13,6 +13,7 @@ func commands() []*command {
 		ledgerCommands(),
 		backupCommands(),
 		configCommands(),
+		clockCommands(),
 		[]*command{versionCommand()},
 	)
 }

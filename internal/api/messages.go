@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
@@ -204,6 +205,25 @@ func (r *BackupRequest) Validate() error {
 	return nil
 }
 
+// ClockRequest says that the server's clock is right.
+type ClockRequest struct {
+	Date string `json:"date"` // today's, as in 2026-11-22
+}
+
+// Validate requires the date, which is compared with the clock.
+func (r *ClockRequest) Validate() error {
+	if _, err := time.Parse(time.DateOnly, r.Date); err != nil {
+		return core.E(core.Invalid, "date", fmt.Sprintf("%q is no date", r.Date), "give today's date as in 2026-11-22")
+	}
+	return nil
+}
+
+// Clock is what the server's clock says.
+type Clock struct {
+	Time time.Time `json:"time"`
+	Seen time.Time `json:"seen"` // the latest time at which it was believed before
+}
+
 // Counts is what became of messages, as the store counted them.
 type Counts struct {
 	Accepted      uint64            `json:"accepted"`
@@ -255,12 +275,13 @@ type Backup struct {
 
 // Restored says what a restore made.
 type Restored struct {
-	Folder           string `json:"folder"`
-	Files            int    `json:"files"`
-	Generation       uint64 `json:"keyring_generation"`
-	BackupGeneration uint64 `json:"backup_keyring_generation"`
-	Origin           string `json:"ledger_origin"`
-	ErasedAgain      int    `json:"erased_again"` // owners whom the backup still named: erased since, and now again
+	Folder           string    `json:"folder"`
+	Files            int       `json:"files"`
+	Generation       uint64    `json:"keyring_generation"`
+	BackupGeneration uint64    `json:"backup_keyring_generation"`
+	Origin           string    `json:"ledger_origin"`
+	BackupTime       time.Time `json:"backup_time"`
+	ErasedAgain      int       `json:"erased_again"` // owners whom the backup still named: erased since, and now again
 }
 
 // Entry is one entry of the ledger.

@@ -41,6 +41,7 @@ type Running interface {
 	Refusals(core.Subject) []Refusal // connections refused or ended lately, oldest first
 	Refresh(core.DeviceID)           // returns when live sessions follow the device's present state
 	Backup(ctx context.Context, by core.Actor, to string) (Backup, error)
+	ConfirmClock(ctx context.Context, by core.Actor, date string) (Clock, error)
 }
 
 // Deps are what the routes call.
@@ -61,6 +62,7 @@ func Routes(d Deps) []Route {
 		{"GET /v1/status", "server.status", h.status},
 		{"GET /v1/counts", "server.status", h.counts},
 		{"POST /v1/backup", "server.backup", h.backup},
+		{"POST /v1/clock/confirm", "server.clock", h.confirmClock},
 		{"GET /v1/declarations", "declaration.list", h.declarations},
 		{"POST /v1/declarations", "declaration.publish", h.publish},
 		{"GET /v1/devices", "device.list", h.devices},
@@ -116,6 +118,18 @@ func (h handlers) backup(w http.ResponseWriter, r *http.Request, by core.Actor) 
 		return err
 	}
 	return writeJSON(w, b)
+}
+
+func (h handlers) confirmClock(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	var req ClockRequest
+	if err := decode(r, &req); err != nil {
+		return err
+	}
+	c, err := h.Running.ConfirmClock(r.Context(), by, req.Date)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, c)
 }
 
 func describe(p *declaration.Policy, changes []declaration.Change) Declaration {

@@ -141,13 +141,14 @@ func (s *server) findings(ctx context.Context) []api.Finding {
 		last, since, failed := j.state()
 		if failed != nil {
 			d.err("jobs", fmt.Sprintf("%s fails since %s: %v", j.name, since.UTC().Format(time.RFC3339), failed), hintOf(failed))
-		} else if !last.IsZero() && time.Since(last) > 3*j.period+time.Minute {
-			d.err("jobs", fmt.Sprintf("%s last succeeded %s ago", j.name, time.Since(last).Round(time.Second)), "see the log")
+		} else if !last.IsZero() && s.opt.Now().Sub(last) > 3*j.period+time.Minute {
+			d.err("jobs", fmt.Sprintf("%s last succeeded %s ago", j.name, s.opt.Now().Sub(last).Round(time.Second)), "see the log")
 		}
 	}
 	if until := s.ca.Expires(); until.Sub(s.opt.Now()) < 90*24*time.Hour {
 		d.warn("authority", "an intermediate certificate ends on "+until.Format(time.DateOnly), "make a new one with the root in time")
 	}
+	s.clock.finding(&d)
 	n := s.devices.Counts()
 	if n.KeysMissing > 0 {
 		d.warn("devices", fmt.Sprintf("%d devices are owned in the database, but their key was destroyed: they were erased after this data was backed up", n.KeysMissing), "nothing opens; `hawser device reopen` begins a new ownership")

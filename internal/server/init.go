@@ -109,6 +109,9 @@ func initData(ctx context.Context, c *Config, env core.Environment, key ledger.K
 		if err := tx.PutInstallation(ctx, inst); err != nil {
 			return err
 		}
+		if err := tx.PutClockSeen(ctx, inst.Created); err != nil {
+			return err
+		}
 		return tx.Record(ctx, core.Record{
 			Time: inst.Created.UTC(), Kind: "installation-made", Actor: by,
 			Facts: []core.Fact{{Name: "environment", Value: string(env)}, {Name: "installation", Value: inst.ID}},

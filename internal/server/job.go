@@ -19,10 +19,30 @@ type job struct {
 	last   time.Time  // last success
 	failed error      // of the last run; nil after a success
 	since  time.Time  // when it began to fail
+	poked  chan struct{}
 }
 
-// loop runs the job at once and then each period, until ctx is done.
-func (j *job) loop(ctx context.Context, log *slog.Logger) {
+// poke is what makes the job run before its time.
+func (j *job) poke() chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.poked == nil {
+		j.poked = make(chan struct{}, 1)
+	}
+	return j.poked
+}
+
+// hurry lets the job run at once, or again when it is running.
+func (j *job) hurry() {
+	select {
+	case j.poke() <- struct{}{}:
+	default: // it will
+	}
+}
+
+// loop runs the job at once and then each period, until ctx is done. What it
+// notes goes by the time of now.
+func (j *job) loop(ctx context.Context, log *slog.Logger, now func() time.Time) {
 	t := time.NewTicker(j.period)
 	defer t.Stop()
 	for {
@@ -30,13 +50,14 @@ func (j *job) loop(ctx context.Context, log *slog.Logger) {
 		if ctx.Err() != nil {
 			return
 		}
-		if j.note(err, time.Now()) {
+		if j.note(err, now()) {
 			log.ErrorContext(ctx, "job failed", slog.String("job", j.name), slog.Any("err", err))
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+		case <-j.poke():
 		}
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/hawser-iot/hawser/internal/core"
 )
 
-// later is a clock that runs ahead.
-func later(days int) func() time.Time {
+// daysOn is a clock that runs ahead.
+func daysOn(days int) func() time.Time {
 	return func() time.Time { return time.Now().Add(time.Duration(days) * 24 * time.Hour) }
 }
 
@@ -37,7 +37,8 @@ func TestKeepTimesEnd(t *testing.T) {
 	// rowsAt starts the server some days later and looks.
 	rowsAt := func(days int, wantFiles, wantReadings int) {
 		t.Helper()
-		l := startAt(t, home, home, later(days))
+		l := startAt(t, home, home, daysOn(days))
+		l.confirmClock(t)
 		defer func() {
 			if err := l.stop(); err != nil {
 				t.Error(err)
@@ -70,7 +71,8 @@ func TestKeepTimesEnd(t *testing.T) {
 
 	// Yesterday's backup brings the files back; nothing opens them.
 	restored := restore(t, home, folder)
-	r := startAt(t, restored, home, later(33))
+	r := startAt(t, restored, home, daysOn(33))
+	r.confirmClock(t)
 	lines, err := r.readAll(t, "A1")
 	if len(lines) != 0 {
 		t.Errorf("%d readings came back with the backup, %v", len(lines), err)

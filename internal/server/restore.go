@@ -81,7 +81,7 @@ func Restore(ctx context.Context, c *Config, o RestoreOptions) (out *api.Restore
 	o.step("signed")
 	return &api.Restored{
 		Folder: c.Data, Files: len(m.Files), Generation: have.Generation, BackupGeneration: m.Keyring.Generation,
-		Origin: r.origin, ErasedAgain: r.again,
+		Origin: r.origin, BackupTime: m.Created, ErasedAgain: r.again,
 	}, nil
 }
 

@@ -55,6 +55,7 @@ type server struct {
 
 	store    *store.Store
 	inst     store.Installation
+	clock    *clock
 	ring     *seal.Keyring
 	ledger   *ledger.Ledger
 	decl     *declaration.Service
@@ -127,6 +128,9 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	if err := s.store.View(ctx, func(tx *store.Tx) error { s.inst, err = tx.Installation(ctx); return err }); err != nil {
+		return err
+	}
+	if s.clock, err = openClock(ctx, s.store, s.inst, s.opt.Now); err != nil {
 		return err
 	}
 	if err := s.openKeys(ctx); err != nil {
@@ -246,10 +250,10 @@ func (s *server) enforceAll(ctx context.Context) error {
 func (s *server) ownJobs() []*job {
 	return []*job{
 		{name: "epoch-keys", period: time.Minute, run: s.intake.Prepare},
-		{name: "certificates-trim", period: time.Hour, run: func(ctx context.Context) error {
+		{name: "certificates-trim", period: time.Hour, run: s.clock.unlessAhead(func(ctx context.Context) error {
 			_, err := s.devices.Trim(ctx, 90*24*time.Hour)
 			return err
-		}},
+		})},
 	}
 }
 
@@ -288,7 +292,7 @@ func (s *server) serve(ctx context.Context) error {
 		}
 	})
 	for _, j := range s.jobs {
-		work.Go(func() { j.loop(jobsCtx, s.log) })
+		work.Go(func() { j.loop(jobsCtx, s.log, s.opt.Now) })
 	}
 	s.runTelemetry(jobsCtx, &work)
 	part("devices' door", func() error { return s.gateway.Serve(ctx, mqttL) })

@@ -162,6 +162,17 @@ func (r running) Refusals(subject core.Subject) (out []api.Refusal) {
 	return out
 }
 
+func (r running) ConfirmClock(ctx context.Context, by core.Actor, date string) (api.Clock, error) {
+	c, err := r.s.clock.confirm(ctx, by, date)
+	if err != nil {
+		return api.Clock{}, err
+	}
+	for _, j := range r.s.jobs { // what waited for it
+		j.hurry()
+	}
+	return c, nil
+}
+
 func (r running) Connected(id core.DeviceID) bool { return r.s.gateway.Connected(id) > 0 }
 
 func (r running) Refresh(id core.DeviceID) { r.s.gateway.Refresh(id) }

@@ -86,7 +86,7 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 		return err
 	}
 	if t.expirer, err = telemetry.NewExpirer(telemetry.ExpirerDeps{
-		Files: t.files, Late: t.late, Keys: s.ring, Holds: t.holds, Update: up, View: see, Now: s.opt.Now, Log: s.log,
+		Files: t.files, Late: t.late, Keys: s.ring, Holds: t.holds, Update: up, View: see, Now: s.opt.Now, Log: s.log, Trusted: s.clock.trusted,
 		Known: func(context.Context) ([]core.Epoch, error) { return s.ring.Epochs(), nil },
 	}); err != nil {
 		return err
@@ -96,7 +96,7 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 		&job{name: "expiry", period: time.Minute, run: t.expirer.Expire},
 		&job{name: "erasures", period: time.Minute, run: t.erase.Finish},
 		&job{name: "undeclared-fields", period: 5 * time.Second, run: t.undeclared.Keep},
-		&job{name: "counts-prune", period: time.Hour, run: t.counts.Prune},
+		&job{name: "counts-prune", period: time.Hour, run: s.clock.unlessAhead(t.counts.Prune)},
 	)
 	// What a crash left half done is finished before anything is served.
 	if err := t.holds.Resume(ctx); err != nil {

@@ -41,6 +41,9 @@ type ExpirerDeps struct {
 	View   func(context.Context, func(ProjectionTx) error) error
 	Now    func() time.Time
 	Log    *slog.Logger
+	// Trusted is asked with what Now said: whether that time is to be believed
+	// where nothing can be undone.
+	Trusted func(context.Context, time.Time) (bool, error)
 	// Known names epochs that have a key: one that never got a reading has no
 	// file, but its key is due all the same.
 	Known func(context.Context) ([]core.Epoch, error)
@@ -51,8 +54,8 @@ type Expirer struct{ d ExpirerDeps }
 
 // NewExpirer checks its dependencies.
 func NewExpirer(d ExpirerDeps) (*Expirer, error) {
-	if d.Files == nil || d.Late == nil || d.Keys == nil || d.Holds == nil || d.Update == nil || d.View == nil || d.Now == nil || d.Log == nil {
-		return nil, errors.New("expirer: Files, Late, Keys, Holds, Update, View, Now and Log are required")
+	if d.Files == nil || d.Late == nil || d.Keys == nil || d.Holds == nil || d.Update == nil || d.View == nil || d.Now == nil || d.Log == nil || d.Trusted == nil {
+		return nil, errors.New("expirer: Files, Late, Keys, Holds, Update, View, Now, Log and Trusted are required")
 	}
 	return &Expirer{d}, nil
 }
@@ -66,6 +69,7 @@ const maxEnding = 256
 // filed there any more; the legal holds take what is theirs; the key is
 // destroyed; the file is removed; the end is written, with the ledger's
 // record of it. A run that was killed anywhere is finished by the next one.
+// While the clock is not trusted nothing is begun; what was begun is finished.
 // Run it at start and every minute.
 func (x *Expirer) Expire(ctx context.Context) error {
 	due, err := x.due(ctx)
@@ -123,8 +127,12 @@ func (x *Expirer) due(ctx context.Context) ([]EpochInfo, error) {
 		}
 	}
 	now := x.d.Now()
+	trusted, err := x.d.Trusted(ctx, now)
+	if err != nil {
+		return nil, err
+	}
 	all = slices.DeleteFunc(all, func(i EpochInfo) bool {
-		return i.State == EpochEnded || i.State != EpochEnding && now.Before(i.Epoch.Due())
+		return i.State == EpochEnded || i.State != EpochEnding && (!trusted || now.Before(i.Epoch.Due()))
 	})
 	slices.SortFunc(all, func(a, b EpochInfo) int {
 		return cmp.Or(cmp.Compare(a.Epoch.Start, b.Epoch.Start), cmp.Compare(a.Epoch.Keep, b.Epoch.Keep))

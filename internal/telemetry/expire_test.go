@@ -58,9 +58,12 @@ func (h *noHold) BeforeExpiry(_ context.Context, e core.Epoch) error {
 
 func (k *keyed) deps(h telemetry.Holds) telemetry.ExpirerDeps {
 	return telemetry.ExpirerDeps{
-		Files: k.files, Late: k.late, Keys: k.ring, Holds: h, Update: k.update, View: k.view, Now: k.clock, Log: quiet(),
+		Files: k.files, Late: k.late, Keys: k.ring, Holds: h, Update: k.update, View: k.view, Now: k.clock, Log: quiet(), Trusted: believed,
 	}
 }
+
+// believed is a clock that nobody doubts.
+func believed(context.Context, time.Time) (bool, error) { return true, nil }
 
 func (k *keyed) expire(h telemetry.Holds) error {
 	k.t.Helper()
@@ -389,11 +392,42 @@ func TestExpirerNeedsItsDependencies(t *testing.T) {
 		func(d *telemetry.ExpirerDeps) { d.Keys = nil }, func(d *telemetry.ExpirerDeps) { d.Holds = nil },
 		func(d *telemetry.ExpirerDeps) { d.Update = nil }, func(d *telemetry.ExpirerDeps) { d.View = nil },
 		func(d *telemetry.ExpirerDeps) { d.Now = nil }, func(d *telemetry.ExpirerDeps) { d.Log = nil },
+		func(d *telemetry.ExpirerDeps) { d.Trusted = nil },
 	} {
 		d := k.deps(&noHold{})
 		drop(&d)
 		if _, err := telemetry.NewExpirer(d); err == nil {
 			t.Errorf("dependency %d missing: accepted", i)
 		}
+	}
+}
+
+// TestExpireWithoutTrust: while the clock is not believed nothing is begun; what
+// was begun before is finished; and when it is believed again all goes on.
+func TestExpireWithoutTrust(t *testing.T) {
+	k := newKeyed(t)
+	var m maker
+	begun := k.sow(&m, time.Hour, projectStart)[0]
+	due := k.sow(&m, 2*time.Hour, projectStart)[0]
+	must(t, k.update(t.Context(), func(tx telemetry.ProjectionTx) error {
+		return tx.PutEpochState(t.Context(), begun, telemetry.EpochEnding, "", k.clock())
+	}))
+	k.advance(20 * 365 * 24 * time.Hour)
+	d := k.deps(&noHold{})
+	trusted, asked := false, time.Time{}
+	d.Trusted = func(_ context.Context, at time.Time) (bool, error) { asked = at; return trusted, nil }
+	x, err := telemetry.NewExpirer(d)
+	must(t, err)
+	must(t, x.Expire(t.Context()))
+	if k.ring.HasEpoch(begun) || !k.ring.HasEpoch(due) || len(k.filesOf(due)) == 0 {
+		t.Errorf("not trusted: key of what was begun %v, key of what is due %v, files %v", k.ring.HasEpoch(begun), k.ring.HasEpoch(due), k.filesOf(due))
+	}
+	if !asked.Equal(k.clock()) {
+		t.Errorf("asked for %v, the clock says %v", asked, k.clock())
+	}
+	trusted = true
+	must(t, x.Expire(t.Context()))
+	if k.ring.HasEpoch(due) || len(k.filesOf(due)) != 0 {
+		t.Errorf("trusted: key %v, files %v", k.ring.HasEpoch(due), k.filesOf(due))
 	}
 }

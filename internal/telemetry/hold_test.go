@@ -278,7 +278,7 @@ func TestHoldAgainstExpiry(t *testing.T) {
 	held, other := x.device(t, "A1"), x.device(t, "B2")
 	expirer, err := telemetry.NewExpirer(telemetry.ExpirerDeps{
 		Files: x.files, Late: x.late, Keys: x.ring, Holds: x.holds, Update: inUpdate[telemetry.ProjectionTx](x.store),
-		View: inView[telemetry.ProjectionTx](x.store), Now: x.clock, Log: quietLog(),
+		View: inView[telemetry.ProjectionTx](x.store), Now: x.clock, Log: quietLog(), Trusted: believed,
 	})
 	must(t, err)
 	x.send(t, other, hour, 1, v(5, true, "neighbour"))
