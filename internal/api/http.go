@@ -4,10 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
 )
@@ -78,9 +78,13 @@ type validator interface{ Validate() error }
 
 // decode reads a bounded, strict JSON body and validates it.
 func decode(r *http.Request, v validator) error {
-	d := json.NewDecoder(io.LimitReader(r.Body, maxBodyBytes+1))
+	d := json.NewDecoder(r.Body) // bounded by Handler
 	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
+	err := d.Decode(v)
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return core.E(core.TooLarge, "body", "the request is too large", fmt.Sprintf("send at most %d KB", maxBodyBytes>>10))
+	}
+	if err != nil {
 		return &core.Error{Kind: core.Invalid, Reason: "body", Message: "the request's JSON does not fit", Hint: "send one object with the documented keys, at most 512 KB", Err: err}
 	}
 	if d.More() {
@@ -89,31 +93,89 @@ func decode(r *http.Request, v validator) error {
 	return v.Validate()
 }
 
-// Handler serves the routes to callers for which allow says yes.
-func Handler(routes []Route, allow func(Peer, string) bool, log *slog.Logger) (http.Handler, error) {
+// Options say how routes are served; all of it is required.
+type Options struct {
+	Allow func(p Peer, permission string) bool
+	Log   *slog.Logger
+	// Stall is how long a caller may leave an answer unread. One who reads on,
+	// however slowly, gets it to the end.
+	Stall time.Duration
+}
+
+// answer is a response whose caller has a while for each piece of it.
+type answer struct {
+	http.ResponseWriter
+	stall  time.Duration
+	begun  bool
+	failed error // the caller went, or stopped reading
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	a.begun = true
+	// A server's own deadline would count from the request on, and a long
+	// answer is not a slow one.
+	if err := http.NewResponseController(a.ResponseWriter).SetWriteDeadline(time.Now().Add(a.stall)); err != nil {
+		return 0, fmt.Errorf("bound the time for an answer: %w", err)
+	}
+	n, err := a.ResponseWriter.Write(p)
+	if err != nil {
+		a.failed = err
+	}
+	return n, err
+}
+
+func (a *answer) WriteHeader(status int) {
+	a.begun = true
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap serves http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// fail answers with an error. An answer that has begun cannot: it is cut, so
+// that nobody takes half of it for the whole.
+func (a *answer) fail(err error) {
+	if a.begun {
+		panic(http.ErrAbortHandler)
+	}
+	writeProblem(a, err)
+}
+
+// Handler serves the routes.
+func Handler(routes []Route, o Options) (http.Handler, error) {
+	if o.Allow == nil || o.Log == nil || o.Stall <= 0 {
+		return nil, errors.New("api: Allow, Log and Stall are required")
+	}
 	mux := http.NewServeMux()
 	for _, rt := range routes {
 		if rt.Permission == "" || rt.Handle == nil {
 			return nil, fmt.Errorf("route %s has no permission or no handler", rt.Pattern)
 		}
-		mux.HandleFunc(rt.Pattern, func(w http.ResponseWriter, r *http.Request) {
+		mux.HandleFunc(rt.Pattern, func(rw http.ResponseWriter, r *http.Request) {
+			w := &answer{ResponseWriter: rw, stall: o.Stall}
+			r.Body = http.MaxBytesReader(rw, r.Body, maxBodyBytes)
 			defer func() {
-				if v := recover(); v != nil {
-					log.ErrorContext(r.Context(), "request panicked", slog.String("route", rt.Pattern), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-					writeProblem(w, errors.New("panic"))
+				if v := recover(); v == http.ErrAbortHandler {
+					panic(v)
+				} else if v != nil {
+					o.Log.ErrorContext(r.Context(), "request panicked", slog.String("route", rt.Pattern), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+					w.fail(errors.New("panic"))
 				}
 			}()
 			w.Header().Set("Cache-Control", "no-store")
 			p, ok := peerOf(r.Context())
-			if !ok || !allow(p, rt.Permission) {
-				writeProblem(w, core.E(core.Denied, "local-user", "this user may not use the local socket", "ask as the user that runs the server"))
+			if !ok || !o.Allow(p, rt.Permission) {
+				w.fail(core.E(core.Denied, "local-user", "this user may not use the local socket", "ask as the user that runs the server"))
 				return
 			}
 			if err := rt.Handle(w, r, p.Actor()); err != nil {
-				if core.KindOf(err) == core.Internal {
-					log.ErrorContext(r.Context(), "request failed", slog.String("route", rt.Pattern), slog.Any("err", err))
+				switch {
+				case w.failed != nil || r.Context().Err() != nil:
+					o.Log.InfoContext(r.Context(), "an answer was not read to its end", slog.String("route", rt.Pattern), slog.Any("err", err))
+				case core.KindOf(err) == core.Internal:
+					o.Log.ErrorContext(r.Context(), "request failed", slog.String("route", rt.Pattern), slog.Any("err", err))
 				}
-				writeProblem(w, err)
+				w.fail(err)
 			}
 		})
 	}

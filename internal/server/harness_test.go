@@ -108,15 +108,22 @@ func startIn(t testing.TB, home, keysHome string) *live {
 // startAt is startIn with a clock; nil: the system's.
 func startAt(t testing.TB, home, keysHome string, now func() time.Time) *live {
 	t.Helper()
+	return startWith(t, home, keysHome, Options{Now: now})
+}
+
+// startWith is startIn with options.
+func startWith(t testing.TB, home, keysHome string, o Options) *live {
+	t.Helper()
 	c, err := LoadConfig(home)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &live{home: home, client: api.NewClient(c.Socket), log: &lockedBuffer{}, now: now}
+	l := &live{home: home, client: api.NewClient(c.Socket), log: &lockedBuffer{}, now: o.Now}
 	ready, ended := make(chan Addresses, 1), make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, c, Options{Version: "test", Log: l.log, Now: now, Ready: func(a Addresses) { ready <- a }})
+		o.Version, o.Log, o.Ready = "test", l.log, func(a Addresses) { ready <- a }
+		ended <- Run(ctx, c, o)
 	}()
 	select {
 	case l.addr = <-ready:

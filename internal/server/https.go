@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -24,7 +25,82 @@ import (
 const (
 	maxHTTPSConnections = 1024
 	maxHTTPSPerSource   = 256
+	// maxHTTPSBodyBytes bounds a request there; EST has a bound of its own below.
+	maxHTTPSBodyBytes = 64 << 10
 )
+
+// waits are how long a client of the HTTP doors may take.
+type waits struct {
+	header  time.Duration // for the head of a request
+	request time.Duration // for all of it
+	answer  time.Duration // to read an answer of the HTTPS door
+	stall   time.Duration // without reading on in an answer of the local socket
+	idle    time.Duration // between two requests
+	grace   time.Duration // to finish when the server stops
+}
+
+func usualWaits() waits {
+	return waits{
+		header: 10 * time.Second, request: 20 * time.Second, answer: 30 * time.Second,
+		stall: time.Minute, idle: 30 * time.Second, grace: 5 * time.Second,
+	}
+}
+
+// inside is who is being served at the HTTP doors. When the server stops it
+// waits for them, and tells those who take long to end: no handler may outlive
+// the stores.
+type inside struct {
+	ctx    context.Context // of every request
+	cancel context.CancelFunc
+
+	mu     sync.Mutex // guards what follows
+	n      int
+	closed bool
+	empty  chan struct{} // closed when it is closed and nobody is inside
+}
+
+func newInside(ctx context.Context) *inside {
+	in := &inside{empty: make(chan struct{})}
+	in.ctx, in.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	return in
+}
+
+func (in *inside) base(net.Listener) context.Context { return in.ctx }
+
+func (in *inside) enter(by int) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if by > 0 && in.closed {
+		return false
+	}
+	if in.n += by; in.closed && in.n == 0 {
+		close(in.empty)
+	}
+	return true
+}
+
+func (in *inside) handler(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !in.enter(1) {
+			panic(http.ErrAbortHandler) // the server has stopped
+		}
+		defer in.enter(-1)
+		h.ServeHTTP(w, r)
+	})
+}
+
+// wait lets nobody in any more, and returns when everybody is out.
+func (in *inside) wait() {
+	in.cancel()
+	in.mu.Lock()
+	if !in.closed {
+		if in.closed = true; in.n == 0 {
+			close(in.empty)
+		}
+	}
+	in.mu.Unlock()
+	<-in.empty
+}
 
 // httpsServer is the door for enrolment, the ledger's checkpoint and tiles,
 // and health. Nothing else answers there.
@@ -39,9 +115,10 @@ func (s *server) httpsServer() (*http.Server, error) {
 	mux.HandleFunc("GET /tile/", s.serveTile)
 	mux.HandleFunc("GET /healthz", s.serveHealth)
 	return &http.Server{
-		Handler:           mux,
-		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
+		Handler: s.inside.handler(http.MaxBytesHandler(mux, maxHTTPSBodyBytes)), BaseContext: s.inside.base,
+		ReadHeaderTimeout: s.opt.waits.header, ReadTimeout: s.opt.waits.request,
+		// Every answer here is small: it has this time as a whole.
+		WriteTimeout: s.opt.waits.answer, IdleTimeout: s.opt.waits.idle, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		TLSConfig: &tls.Config{
 			MinVersion:     tls.VersionTLS13, // CC 2.8
@@ -103,13 +180,16 @@ func (s *server) localServer() (*http.Server, error) {
 		metrics.ServeHTTP(w, r)
 		return nil
 	}})
-	h, err := api.Handler(routes, s.mayUseSocket, s.log)
+	h, err := api.Handler(routes, api.Options{Allow: s.mayUseSocket, Log: s.log, Stall: s.opt.waits.stall})
 	if err != nil {
 		return nil, err
 	}
 	return &http.Server{
-		Handler: h, ConnContext: api.WithPeer,
-		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: s.inside.handler(h), BaseContext: s.inside.base, ConnContext: api.WithPeer,
+		// WriteTimeout is for what net/http answers by itself; for every other
+		// answer it begins anew with each piece (api.Options).
+		ReadHeaderTimeout: s.opt.waits.header, ReadTimeout: s.opt.waits.request, WriteTimeout: s.opt.waits.stall,
+		IdleTimeout: s.opt.waits.idle, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}, nil
 }

@@ -16,7 +16,16 @@ import (
 // metric is a value of the metrics that the local socket serves.
 func (l *live) metric(t testing.TB, name string) float64 {
 	t.Helper()
-	value, found := 0.0, false
+	value, found := l.findMetric(t, name)
+	if !found {
+		t.Fatalf("there is no metric %s", name)
+	}
+	return value
+}
+
+// findMetric is metric, where it may be that there is none yet.
+func (l *live) findMetric(t testing.TB, name string) (value float64, found bool) {
+	t.Helper()
 	err := l.client.Stream(t.Context(), http.MethodGet, "/metrics", nil, func(line []byte) error {
 		if v, ok := strings.CutPrefix(string(line), name+" "); ok {
 			var err error
@@ -26,10 +35,10 @@ func (l *live) metric(t testing.TB, name string) float64 {
 		}
 		return nil
 	})
-	if err != nil || !found {
-		t.Fatalf("metric %s: found %t, %v", name, found, err)
+	if err != nil {
+		t.Fatalf("metric %s: %v", name, err)
 	}
-	return value
+	return value, found
 }
 
 // TestProductPace: the devices of one product share its pace, however many they

@@ -35,6 +35,8 @@ type Options struct {
 	Now func() time.Time
 	// Ready, if not nil, is called once when all doors are open.
 	Ready func(Addresses)
+
+	waits waits // zero: usualWaits; tests shorten them
 }
 
 // Addresses are the doors as they were opened: with port 0 configured, the
@@ -69,6 +71,7 @@ type server struct {
 	jobs     []*job
 	publish  sync.Mutex // one publishing at a time: store and doors must agree
 	followed follower
+	inside   *inside
 }
 
 // follower hands identity's changes to the gateway, which is made later.
@@ -107,6 +110,9 @@ func newLog(c *Config, w io.Writer) *slog.Logger {
 func Run(ctx context.Context, c *Config, o Options) error {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.waits == (waits{}) {
+		o.waits = usualWaits()
 	}
 	s := &server{c: c, opt: o, log: newLog(c, o.Log), started: o.Now()}
 	err := s.open(ctx)
@@ -262,6 +268,8 @@ func (s *server) ownJobs() []*job {
 func (s *server) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	s.inside = newInside(ctx)
+	defer s.inside.cancel()
 	https, err := s.httpsServer()
 	if err != nil {
 		return err
@@ -311,11 +319,20 @@ func (s *server) serve(ctx context.Context) error {
 	}
 	s.log.Info("stopping")
 	cancel()
+	// Short requests end by themselves, long ones are told to, and who does not
+	// even read what he asked for is cut.
+	told := time.AfterFunc(s.opt.waits.grace, s.inside.cancel)
+	defer told.Stop()
+	cut := time.AfterFunc(2*s.opt.waits.grace, func() {
+		_, _ = local.Close(), https.Close() // closed again below, where it is told
+	})
+	defer cut.Stop()
 	stop, done := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer done()
 	err = errors.Join(err, stopAll(stop, s.gateway.Shutdown, local.Shutdown, https.Shutdown))
 	// Whoever did not end in time is cut: no handler may outlive the stores.
 	err = errors.Join(err, local.Close(), https.Close())
+	s.inside.wait()
 	for _, l := range []net.Listener{mqttL, httpsL, localL} {
 		_ = l.Close() // closed already, unless its door never came to open it
 	}
