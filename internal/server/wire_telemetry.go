@@ -46,6 +46,7 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 	if t.projector, err = telemetry.NewProjector(telemetry.ProjectorDeps{
 		Journal: journalSource{s.journal}, Files: t.files, Late: t.late, Update: up, View: see, Now: s.opt.Now, Log: s.log,
 		Versions: s.decl.History,
+		Guarding: func(ctx context.Context) (bool, error) { return t.holds.Guarding(ctx) }, // made below
 	}); err != nil {
 		return err
 	}
@@ -86,7 +87,7 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 		return err
 	}
 	if t.expirer, err = telemetry.NewExpirer(telemetry.ExpirerDeps{
-		Files: t.files, Late: t.late, Keys: s.ring, Holds: t.holds, Update: up, View: see, Now: s.opt.Now, Log: s.log, Trusted: s.clock.trusted,
+		Files: t.files, Late: t.late, Keys: s.ring, Holds: t.holds, Settle: s.settle, Update: up, View: see, Now: s.opt.Now, Log: s.log, Trusted: s.clock.trusted,
 		Known: func(context.Context) ([]core.Epoch, error) { return s.ring.Epochs(), nil },
 	}); err != nil {
 		return err

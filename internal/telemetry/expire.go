@@ -28,15 +28,19 @@ type EpochKeys interface {
 // is in its scope (design, section 5, Legal hold). It is asked again when the
 // work was interrupted, and with an error nothing is destroyed yet.
 type Holds interface {
+	// Guarding reports whether anything at all is guarded.
+	Guarding(context.Context) (bool, error)
 	BeforeExpiry(context.Context, core.Epoch) error
 }
 
 // ExpirerDeps is what an Expirer needs. All but Known is required.
 type ExpirerDeps struct {
-	Files  Partitions
-	Late   LateLane
-	Keys   EpochKeys
-	Holds  Holds
+	Files Partitions
+	Late  LateLane
+	Keys  EpochKeys
+	Holds Holds
+	// Settle returns when everything that was sealed before is filed.
+	Settle func(context.Context) error
 	Update func(context.Context, func(ProjectionTx) error) error
 	View   func(context.Context, func(ProjectionTx) error) error
 	Now    func() time.Time
@@ -54,8 +58,8 @@ type Expirer struct{ d ExpirerDeps }
 
 // NewExpirer checks its dependencies.
 func NewExpirer(d ExpirerDeps) (*Expirer, error) {
-	if d.Files == nil || d.Late == nil || d.Keys == nil || d.Holds == nil || d.Update == nil || d.View == nil || d.Now == nil || d.Log == nil || d.Trusted == nil {
-		return nil, errors.New("expirer: Files, Late, Keys, Holds, Update, View, Now, Log and Trusted are required")
+	if d.Files == nil || d.Late == nil || d.Keys == nil || d.Holds == nil || d.Settle == nil || d.Update == nil || d.View == nil || d.Now == nil || d.Log == nil || d.Trusted == nil {
+		return nil, errors.New("expirer: Files, Late, Keys, Holds, Settle, Update, View, Now, Log and Trusted are required")
 	}
 	return &Expirer{d}, nil
 }
@@ -77,6 +81,10 @@ func (x *Expirer) Expire(ctx context.Context) error {
 		return fmt.Errorf("expire: %w", err)
 	}
 	var held []error
+	if err := x.settle(ctx, due); err != nil {
+		held = append(held, err)
+		due = slices.DeleteFunc(due, func(i EpochInfo) bool { return i.State != EpochEnding })
+	}
 	ready := due[:0]
 	for _, i := range due {
 		if err := x.prepare(ctx, i); err != nil {
@@ -138,6 +146,28 @@ func (x *Expirer) due(ctx context.Context) ([]EpochInfo, error) {
 		return cmp.Or(cmp.Compare(a.Epoch.Start, b.Epoch.Start), cmp.Compare(a.Epoch.Keep, b.Epoch.Keep))
 	})
 	return all[:min(len(all), maxEnding)], nil
+}
+
+// longSettle bounds the wait for what is still in the journal.
+const longSettle = time.Minute
+
+// settle waits until what came for the epochs in due is filed, if a legal hold
+// may want it. From then on nothing more comes for them: the intake takes
+// nothing for an epoch that is due.
+func (x *Expirer) settle(ctx context.Context, due []EpochInfo) error {
+	if !slices.ContainsFunc(due, func(i EpochInfo) bool { return i.State != EpochEnding }) {
+		return nil
+	}
+	guarding, err := x.d.Holds.Guarding(ctx)
+	if err == nil && guarding {
+		ctx, cancel := context.WithTimeout(ctx, longSettle)
+		defer cancel()
+		err = x.d.Settle(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("legal hold: %w", err)
+	}
+	return nil
 }
 
 // prepare writes the intent, stops filing, and lets the holds have theirs.

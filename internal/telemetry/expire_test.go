@@ -51,6 +51,8 @@ type noHold struct {
 	err   error
 }
 
+func (h *noHold) Guarding(context.Context) (bool, error) { return false, nil }
+
 func (h *noHold) BeforeExpiry(_ context.Context, e core.Epoch) error {
 	h.asked = append(h.asked, e)
 	return h.err
@@ -58,7 +60,7 @@ func (h *noHold) BeforeExpiry(_ context.Context, e core.Epoch) error {
 
 func (k *keyed) deps(h telemetry.Holds) telemetry.ExpirerDeps {
 	return telemetry.ExpirerDeps{
-		Files: k.files, Late: k.late, Keys: k.ring, Holds: h, Update: k.update, View: k.view, Now: k.clock, Log: quiet(), Trusted: believed,
+		Files: k.files, Late: k.late, Keys: k.ring, Holds: h, Settle: func(context.Context) error { k.project(); return nil }, Update: k.update, View: k.view, Now: k.clock, Log: quiet(), Trusted: believed,
 	}
 }
 
@@ -234,6 +236,8 @@ func (m mortalKeys) Shred(ctx context.Context, o seal.Order) (r seal.Receipt, er
 
 type mortalHold struct{ x *executioner }
 
+func (m mortalHold) Guarding(context.Context) (bool, error) { return false, nil }
+
 func (m mortalHold) BeforeExpiry(context.Context, core.Epoch) error {
 	return m.x.step("hold", func() error { return nil })
 }
@@ -266,11 +270,60 @@ type holdOn struct {
 	err error
 }
 
+func (h holdOn) Guarding(context.Context) (bool, error) { return true, nil }
+
 func (h holdOn) BeforeExpiry(_ context.Context, e core.Epoch) error {
 	if e == h.e {
 		return h.err
 	}
 	return nil
+}
+
+// What was acknowledged in time and is filed late is under the hold like the
+// rest: the projector may have stood still while the keep-time passed.
+func TestExpireLetsTheHoldHaveWhatIsNotFiledYet(t *testing.T) {
+	k := newKeyed(t)
+	var m maker
+	due := k.sow(&m, time.Hour, projectStart)[0]
+	k.tape.add(encode(m.reading(ann, projectStart, 8, time.Hour))...)
+	k.advance(2 * time.Hour)
+	k.guarding = true
+	h := &lookingHold{k: k}
+	if err := k.expire(h); err != nil {
+		t.Fatal(err)
+	}
+	if h.saw != 2 {
+		t.Errorf("the hold found %d readings, want 2", h.saw)
+	}
+	if k.ring.HasEpoch(due) || len(k.filesOf(due)) != 0 {
+		t.Error("the epoch did not end")
+	}
+	// When they cannot be filed, nothing is destroyed.
+	next := k.sow(&m, time.Hour, k.clock())[0]
+	k.advance(2 * time.Hour)
+	d := k.deps(h)
+	stuck := errors.New("the projector is in trouble")
+	d.Settle = func(context.Context) error { return stuck }
+	x, err := telemetry.NewExpirer(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Expire(t.Context()); !errors.Is(err, stuck) || !k.ring.HasEpoch(next) || len(k.filesOf(next)) == 0 {
+		t.Errorf("with a projector that stands still: %v, key %v, files %v", err, k.ring.HasEpoch(next), k.filesOf(next))
+	}
+}
+
+// lookingHold guards everybody, and counts ann's readings that it finds.
+type lookingHold struct {
+	k   *keyed
+	saw int
+}
+
+func (h *lookingHold) Guarding(context.Context) (bool, error) { return true, nil }
+
+func (h *lookingHold) BeforeExpiry(ctx context.Context, e core.Epoch) error {
+	q := telemetry.Query{Subject: ann, From: time.Unix(e.Start, 0), To: e.End()}
+	return h.k.files.Scan(ctx, e, &q, func(*telemetry.Row) error { h.saw++; return nil })
 }
 
 // Keys without a file, damaged files and rows in the late lane end as well.

@@ -20,6 +20,12 @@ const heldAtOnce = 1000
 
 var _ Holds = (*HoldService)(nil)
 
+// Guarding reports whether there is a hold.
+func (s *HoldService) Guarding(ctx context.Context) (bool, error) {
+	rows, err := s.rows(ctx)
+	return len(rows) > 0, err
+}
+
 // BeforeExpiry copies aside what holds guard in an epoch that is frozen and
 // about to end. An error means that it must not end yet: a file that is damaged
 // while somebody is under a hold, for one.

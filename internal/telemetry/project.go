@@ -94,6 +94,10 @@ type ProjectorDeps struct {
 	Log     *slog.Logger
 	// Versions is every version of a product's declaration, oldest first.
 	Versions func(context.Context, core.ProductID) ([]declaration.Version, error)
+	// Guarding reports whether a legal hold is in force. Then what comes for an
+	// epoch that is due is filed until the epoch's end begins, for the hold to
+	// find it; else it is not filed any more.
+	Guarding func(context.Context) (bool, error)
 	// Slowest is the lowest sequence that some other reader of the journal
 	// has not read yet; false when there is none.
 	Slowest func() (uint64, bool)
@@ -159,8 +163,8 @@ func (l *Loss) add(m Loss) {
 
 // NewProjector checks its dependencies; Run does the work.
 func NewProjector(d ProjectorDeps) (*Projector, error) {
-	if d.Journal == nil || d.Files == nil || d.Late == nil || d.Update == nil || d.View == nil || d.Now == nil || d.Log == nil || d.Versions == nil {
-		return nil, errors.New("projector: Journal, Files, Late, Update, View, Now, Log and Versions are required")
+	if d.Journal == nil || d.Files == nil || d.Late == nil || d.Update == nil || d.View == nil || d.Now == nil || d.Log == nil || d.Versions == nil || d.Guarding == nil {
+		return nil, errors.New("projector: Journal, Files, Late, Update, View, Now, Log, Versions and Guarding are required")
 	}
 	return &Projector{
 		d: d, l: d.Limits.orDefault(), name: d.Journal.Incarnation(), hurry: make(chan struct{}, 1),

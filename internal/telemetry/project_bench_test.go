@@ -68,6 +68,8 @@ func (r *benchReader) Next(ctx context.Context) (telemetry.JournalBatch, error) 
 
 func noVersions(context.Context, core.ProductID) ([]declaration.Version, error) { return nil, nil }
 
+func nobody(context.Context) (bool, error) { return false, nil }
+
 // BenchmarkProjector files ROWS readings from a journal in memory, with all
 // that it does about them: decoding, files, syncs, counts, watermarks.
 func BenchmarkProjector(b *testing.B) {
@@ -106,7 +108,7 @@ func projectAll(b *testing.B, j *benchJournal) {
 	up := func(ctx context.Context, fn func(telemetry.ProjectionTx) error) error {
 		return s.Update(ctx, func(tx *store.Tx) error { return fn(tx) })
 	}
-	p, err := telemetry.NewProjector(telemetry.ProjectorDeps{Journal: j, Files: files, Late: late, Update: up, View: up, Now: now, Log: quiet(), Versions: noVersions})
+	p, err := telemetry.NewProjector(telemetry.ProjectorDeps{Journal: j, Files: files, Late: late, Update: up, View: up, Now: now, Log: quiet(), Versions: noVersions, Guarding: nobody})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -131,6 +131,7 @@ type works struct {
 	slowest    func() (uint64, bool)
 
 	versions []declaration.Version // of every product
+	guarding bool                  // some legal hold is in force
 }
 
 type updateFunc = func(context.Context, func(telemetry.ProjectionTx) error) error
@@ -209,6 +210,7 @@ func (w *works) projectorOf(j telemetry.JournalSource) *telemetry.Projector {
 	d := telemetry.ProjectorDeps{
 		Journal: j, Files: w.files, Late: w.late, Update: w.update, View: w.view, Now: w.clock, Log: quiet(),
 		Slowest: w.slowest, Limits: w.limits,
+		Guarding: func(context.Context) (bool, error) { return w.guarding, nil },
 		Versions: func(context.Context, core.ProductID) ([]declaration.Version, error) { return w.versions, nil },
 	}
 	if w.wrapFiles != nil {

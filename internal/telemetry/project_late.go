@@ -48,8 +48,12 @@ func (p *Projector) drain(ctx context.Context, due func(*Waiting) bool) error {
 func (p *Projector) drainEpoch(ctx context.Context, w *Waiting) (moved bool, err error) {
 	g := newGroup(p.name)
 	for {
+		overdue, err := p.overdue(ctx)
+		if err != nil {
+			return moved, err
+		}
 		var info EpochInfo
-		err := p.d.View(ctx, func(tx ProjectionTx) (err error) {
+		err = p.d.View(ctx, func(tx ProjectionTx) (err error) {
 			info, _, err = tx.Epoch(ctx, w.Epoch)
 			return err
 		})
@@ -59,7 +63,7 @@ func (p *Projector) drainEpoch(ctx context.Context, w *Waiting) (moved bool, err
 		if info.State == EpochDamaged || info.State == EpochEnding {
 			return moved, nil // expiry sees to what waits for it
 		}
-		over := info.State == EpochEnded || !p.d.Now().Before(w.Epoch.Due())
+		over := info.State == EpochEnded || overdue(w.Epoch)
 		g.reset()
 		s := g.slot(w.Epoch)
 		last := uint64(0)

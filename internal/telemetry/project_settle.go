@@ -128,15 +128,18 @@ func (p *Projector) arrange(ctx context.Context, g *group) ([]*slot, error) {
 	slices.SortFunc(slots, func(a, b *slot) int {
 		return cmp.Or(cmp.Compare(a.epoch.Keep, b.epoch.Keep), cmp.Compare(a.epoch.Start, b.epoch.Start))
 	})
-	now := p.d.Now()
-	err := p.d.View(ctx, func(tx ProjectionTx) error {
+	overdue, err := p.overdue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = p.d.View(ctx, func(tx ProjectionTx) error {
 		for _, s := range slots {
 			info, _, err := tx.Epoch(ctx, s.epoch)
 			if err != nil {
 				return err
 			}
 			switch {
-			case info.State == EpochEnding, info.State == EpochEnded, !now.Before(s.epoch.Due()):
+			case info.State == EpochEnding, info.State == EpochEnded, overdue(s.epoch):
 				s.all(FateExpired)
 			case info.State == EpochDamaged:
 				s.all(FateParked)
@@ -162,6 +165,14 @@ func (p *Projector) arrange(ctx context.Context, g *group) ([]*slot, error) {
 	}
 	p.parkLate(slots)
 	return slots, nil
+}
+
+// overdue tells of which epochs nothing is filed any more, because of the time
+// alone.
+func (p *Projector) overdue(ctx context.Context) (func(core.Epoch) bool, error) {
+	guarding, err := p.d.Guarding(ctx)
+	now := p.d.Now()
+	return func(e core.Epoch) bool { return !guarding && !now.Before(e.Due()) }, err
 }
 
 // parkLate sends all but the fullest late slots to the late lane, so that one

@@ -398,7 +398,7 @@ func TestProjectorNeedsItsDependencies(t *testing.T) {
 	w := newWorks(t)
 	whole := telemetry.ProjectorDeps{
 		Journal: w.tape, Files: w.files, Late: w.late, Update: w.update, View: w.view, Now: w.clock, Log: quiet(),
-		Versions: noVersions,
+		Versions: noVersions, Guarding: nobody,
 	}
 	for name, drop := range map[string]func(*telemetry.ProjectorDeps){
 		"Journal": func(d *telemetry.ProjectorDeps) { d.Journal = nil },
@@ -410,6 +410,7 @@ func TestProjectorNeedsItsDependencies(t *testing.T) {
 		"Log":     func(d *telemetry.ProjectorDeps) { d.Log = nil },
 
 		"Versions": func(d *telemetry.ProjectorDeps) { d.Versions = nil },
+		"Guarding": func(d *telemetry.ProjectorDeps) { d.Guarding = nil },
 	} {
 		d := whole
 		drop(&d)
