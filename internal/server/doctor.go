@@ -127,7 +127,7 @@ func (s *server) findings(ctx context.Context) []api.Finding {
 		d.err("epoch files", b.Error(), "restore that file from a backup; its new readings wait in the late lane and are not lost")
 	}
 	if p.Lane != "" {
-		d.err("late lane", "it was damaged, and is begun anew: "+p.Lane, "readings that waited in it for their file are missing; restore them from a backup, and look for a failing disk")
+		d.err("late lane", "it was damaged, and is begun anew: "+p.Lane, "readings that waited in it for their file are missing: look for a failing disk, and restore them from a backup if you need them; when the loss is dealt with, remove the file that was put aside from data/telemetry")
 	}
 	if n := p.Lost.Missing + p.Lost.Damaged + p.Lost.Records; n > 0 {
 		d.err("journal", fmt.Sprintf("%d batches or records could not be read since the start", n), "acknowledged readings are gone; look for a failing disk and restore from a backup")

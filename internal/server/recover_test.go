@@ -434,4 +434,23 @@ func TestDamagedLateLane(t *testing.T) {
 	if lines, err := l.readAll(t, "A1"); err != nil || len(lines) != 1 {
 		t.Errorf("beside it: %d readings, %v", len(lines), err)
 	}
+	// Nobody has looked yet: a restart does not make it good.
+	if err := l.stop(); err != nil {
+		t.Fatal(err)
+	}
+	l = start(t, home)
+	waitFor(t, 10*time.Second, "doctor names it after a restart", func() bool {
+		f := l.finding(t, "late lane")
+		return strings.HasPrefix(f, "error") && strings.Contains(f, "put aside as late.db")
+	})
+	aside, err := filepath.Glob(filepath.Join(home, "data", "telemetry", "late.db.damaged-*"))
+	if err != nil || len(aside) == 0 {
+		t.Fatalf("put aside: %v, %v", aside, err)
+	}
+	for _, f := range aside {
+		if err := os.Remove(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, 10*time.Second, "doctor lets it rest", func() bool { return l.finding(t, "late lane") == "" })
 }

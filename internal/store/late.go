@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
@@ -26,12 +28,14 @@ const lateSettings = "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pra
 // LateLane is DATA/telemetry/late.db. It is a telemetry.LateLane.
 type LateLane struct {
 	now     func() time.Time
+	path    string
 	w, r    *sql.DB
-	damaged string
+	damaged map[string]error // what was wrong with a file that was put aside at Open
 }
 
 // OpenLateLane opens the late lane in the folder of epoch files, or makes it.
-// A damaged file is put aside and a new one begun: Damaged says so.
+// A damaged file is put aside and a new one begun: Damaged says so, until
+// somebody removes the old one.
 func OpenLateLane(ctx context.Context, o EpochFilesOptions) (*LateLane, error) {
 	if o.Dir == "" || o.Now == nil {
 		return nil, errors.New("late lane: Dir and Now are required")
@@ -52,12 +56,12 @@ func OpenLateLane(ctx context.Context, o EpochFilesOptions) (*LateLane, error) {
 	if err2 != nil {
 		return nil, errors.Join(err, err2)
 	}
-	again.damaged = fmt.Sprintf("%v; put aside as %s", err, filepath.Base(aside))
+	again.damaged = map[string]error{filepath.Base(aside): err}
 	return again, nil
 }
 
 func openLate(ctx context.Context, path string, now func() time.Time) (*LateLane, error) {
-	l := &LateLane{now: now}
+	l := &LateLane{path: path, now: now}
 	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + lateSettings
 	var err error
 	if l.w, err = sql.Open("sqlite", dsn+"&_txlock=immediate"); err != nil {
@@ -94,8 +98,30 @@ func openLate(ctx context.Context, path string, now func() time.Time) (*LateLane
 // Close closes the file. It must not run beside other calls.
 func (l *LateLane) Close() error { return errors.Join(l.r.Close(), l.w.Close()) }
 
-// Damaged says what was found wrong at Open.
-func (l *LateLane) Damaged() string { return l.damaged }
+// Damaged names the files that were found damaged, at this Open or an earlier
+// one, and put aside; empty when there is none. To remove them is to say that
+// the loss is known.
+func (l *LateLane) Damaged() string {
+	all, err := os.ReadDir(filepath.Dir(l.path))
+	if err != nil {
+		return err.Error()
+	}
+	var out []string
+	for _, e := range all {
+		name := e.Name()
+		at, found := strings.CutPrefix(name, filepath.Base(l.path)+asideMark)
+		sec, err := strconv.ParseInt(at, 10, 64)
+		if !found || err != nil { // its log
+			continue
+		}
+		if why := l.damaged[name]; why != nil {
+			out = append(out, fmt.Sprintf("%v; put aside as %s", why, name))
+		} else {
+			out = append(out, fmt.Sprintf("found damaged on %s; put aside as %s", time.Unix(sec, 0).UTC().Format(time.DateOnly), name))
+		}
+	}
+	return strings.Join(out, "; ")
+}
 
 // Park keeps rows; they are on disk when it returns.
 func (l *LateLane) Park(ctx context.Context, rows []telemetry.Row) error {
