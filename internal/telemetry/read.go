@@ -304,6 +304,11 @@ type lane struct {
 	group  uint8
 }
 
+// collectsFor reports whether p has a field with that purpose.
+func collectsFor(p *declaration.Policy, purpose string) bool {
+	return slices.ContainsFunc(p.Fields, func(f declaration.Field) bool { return slices.Contains(f.Purposes, purpose) })
+}
+
 func newView(policies []*declaration.Policy, q *ReadRequest) (*view, error) {
 	v := &view{policies: map[core.Hash]map[lane][]string{}, declared: map[core.Hash]map[string]bool{}}
 	if len(policies) == 0 {
@@ -311,6 +316,11 @@ func newView(policies []*declaration.Policy, q *ReadRequest) (*view, error) {
 	}
 	now := policies[len(policies)-1]
 	v.current = now.Hash
+	if q.Purpose != "" && !slices.ContainsFunc(policies, func(p *declaration.Policy) bool { return collectsFor(p, q.Purpose) }) {
+		// It would stand in the ledger in clear, and whatever it says for ever.
+		return v, core.E(core.Invalid, "unknown-purpose", "the declaration collects nothing for that purpose",
+			"name a purpose of the declaration, or none; the reason is the place for words of your own")
+	}
 	known, shown, withheld := map[string]bool{}, map[string]bool{}, map[string]string{}
 	for _, p := range policies {
 		lanes := map[lane][]string{}

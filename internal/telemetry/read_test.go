@@ -81,6 +81,21 @@ func TestReadMergesWhatMayBeSeen(t *testing.T) {
 	}
 }
 
+// A purpose stands in the ledger in clear, so it is one of the declaration's
+// words and no text of the reader's.
+func TestReadForAPurposeOfItsOwn(t *testing.T) {
+	x := newEstate(t)
+	x.device(t, "A1")
+	_, err := x.read.Read(t.Context(), staff, telemetry.ReadRequest{Device: "A1", Role: "support", Reason: reason, Purpose: "mrs-smith-called"},
+		func(*telemetry.OpenReading) error { return nil })
+	if core.ReasonOf(err) != "unknown-purpose" {
+		t.Errorf("a purpose of the reader's own: %v", err)
+	}
+	if n := len(x.records(t, telemetry.RecordReadOpened)); n != 0 {
+		t.Errorf("%d sessions were opened", n)
+	}
+}
+
 // TestReadStandsInTheLedger (CC 4.1): who, what and why before the first value, how
 // much after the last; the device and the reason only under the subject's key.
 func TestReadStandsInTheLedger(t *testing.T) {
