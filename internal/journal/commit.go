@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -22,7 +23,7 @@ const (
 )
 
 // commitLoop is the one goroutine that writes. It commits what has gathered
-// while the commit before was running, without waiting for more.
+// while the commit before was running, and what is being handed in.
 func (j *Journal) commitLoop() {
 	defer close(j.stopped)
 	defer func() {
@@ -38,6 +39,7 @@ func (j *Journal) commitLoop() {
 	var checked time.Time
 	written := 0 // since then
 	for {
+		j.gather()
 		b := j.queue.take()
 		if b == nil {
 			select {
@@ -68,6 +70,24 @@ func (j *Journal) commitLoop() {
 		if !j.heal(err) {
 			return
 		}
+	}
+}
+
+// gatherRounds bounds how often the committer lets others go first.
+const gatherRounds = 4
+
+// gather lets those run who are about to hand something in, for as long as
+// they do: what they bring then rides on this commit, whose price does not
+// depend on its size. It waits for nobody who is not ready to run.
+func (j *Journal) gather() {
+	before := -1
+	for range gatherRounds {
+		now := j.queue.held()
+		if now == before {
+			return
+		}
+		before = now
+		runtime.Gosched()
 	}
 }
 

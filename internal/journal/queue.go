@@ -110,6 +110,13 @@ func (q *queue) put(rec []byte, c Completion, token uint64) error {
 	return nil
 }
 
+// held is how many records are in the queue.
+func (q *queue) held() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.records
+}
+
 // spare gives an empty batch. The lock is held.
 func (q *queue) spare() *batch {
 	if n := len(q.free); n > 0 {
