@@ -18,7 +18,8 @@ func backupCommands() []*command {
 			short: "write a backup of the data to a new folder",
 			long: `Writes a consistent backup of the data folder to a new folder while the server
 runs. It holds no keyring and no root: by itself it opens nothing. Keep the newest
-keyring and root apart from it; a restore needs all three.`,
+keyring and root apart from it; a restore needs all three. One that is interrupted
+leaves no half of a backup behind.`,
 			example: "hawser backup /mnt/backups/2026-11-22",
 			run: func(ctx context.Context, e *env) error {
 				to, err := filepath.Abs(e.args[0])
@@ -30,7 +31,10 @@ keyring and root apart from it; a restore needs all three.`,
 					return err
 				}
 				var out api.Backup
-				if err := c.Call(ctx, "POST", "/v1/backup", api.BackupRequest{To: to}, &out); err != nil {
+				p := e.progress("backup")
+				err = c.Long(ctx, "POST", "/v1/backup", api.BackupRequest{To: to}, &out, p.share)
+				p.end()
+				if err != nil {
 					return err
 				}
 				return e.print(out, func(w io.Writer) {
@@ -52,7 +56,9 @@ the one that is missing.`,
 				if err != nil {
 					return err
 				}
-				out, err := server.Restore(ctx, c, server.RestoreOptions{From: e.args[0]})
+				p := e.progress("restore")
+				out, err := server.Restore(ctx, c, server.RestoreOptions{From: e.args[0], Progress: p.share})
+				p.end()
 				if err != nil {
 					return err
 				}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -153,7 +154,7 @@ func holdPlace(ctx context.Context, e *env) error {
 }
 
 func holdRelease(ctx context.Context, e *env) error {
-	return receiptCall(ctx, e, "/v1/holds/"+e.args[0]+"/release", func(w io.Writer, _ api.Receipt) {
+	return receiptCall(ctx, e, "/v1/holds/"+url.PathEscape(e.args[0])+"/release", func(w io.Writer, _ api.Receipt) {
 		fmt.Fprintf(w, "hold %s is released\n", e.args[0])
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -83,7 +84,7 @@ func ledgerShow(ctx context.Context, e *env) error {
 	var all []api.Entry
 	for {
 		var page api.Entries
-		path := fmt.Sprintf("/v1/ledger/entries?from=%d&kind=%s", from, *e.opt["kind"])
+		path := fmt.Sprintf("/v1/ledger/entries?from=%d&kind=%s", from, url.QueryEscape(*e.opt["kind"]))
 		if err := c.Call(ctx, "GET", path, nil, &page); err != nil {
 			return err
 		}
@@ -118,7 +119,13 @@ func fetchExport(ctx context.Context, e *env, w io.Writer) error {
 	})
 }
 
+type writerFunc func([]byte) (int, error)
+
+func (w writerFunc) Write(b []byte) (int, error) { return w(b) }
+
 func ledgerExport(ctx context.Context, e *env) (err error) {
+	p := e.progress("export")
+	defer p.end()
 	f, err := os.OpenFile(e.args[0], os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return core.E(core.Conflict, "exists", e.args[0]+" exists already", "name a new file")
@@ -126,8 +133,14 @@ func ledgerExport(ctx context.Context, e *env) (err error) {
 	if err != nil {
 		return fmt.Errorf("make export: %w", err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := fetchExport(ctx, e, f); err != nil {
+	n := int64(0)
+	err = fetchExport(ctx, e, writerFunc(func(b []byte) (int, error) {
+		n++
+		p.say(fmt.Sprintf("%d lines", n))
+		return f.Write(b)
+	}))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		_ = os.Remove(e.args[0]) // half a ledger proves nothing; the error is the one to report
 		return err
 	}
 	return e.print(map[string]string{"file": e.args[0]}, func(w io.Writer) { fmt.Fprintf(w, "the ledger is in %s\n", e.args[0]) })
@@ -186,7 +199,10 @@ func ledgerVerify(ctx context.Context, e *env) error {
 			return err
 		}
 		v.Readings = &api.RowsCheck{}
-		if err := c.Call(ctx, "POST", "/v1/verify", nil, v.Readings); err != nil {
+		p := e.progress("comparing readings with the ledger")
+		err = c.Long(ctx, "POST", "/v1/verify", nil, v.Readings, p.share)
+		p.end()
+		if err != nil {
 			return err
 		}
 		v.Verified = v.Verified && len(v.Readings.Faults) == 0
@@ -199,17 +215,20 @@ func ledgerVerify(ctx context.Context, e *env) error {
 }
 
 func verifySource(ctx context.Context, e *env, o verify.Options) (verify.Report, error) {
+	p := e.progress("verifying the ledger")
+	defer p.end()
+	lines := func(n int64) { p.say(fmt.Sprintf("%d lines", n)) }
 	if name := *e.opt["export"]; name != "" {
 		f, err := os.Open(name)
 		if err != nil {
 			return verify.Report{}, fmt.Errorf("read export: %w", err)
 		}
 		defer f.Close()
-		return verify.Log(f, o)
+		return verify.Log(&stoppable{ctx: ctx, r: f, each: lines}, o)
 	}
 	pr, pw := io.Pipe()
 	go func() { pw.CloseWithError(fetchExport(ctx, e, pw)) }()
-	r, err := verify.Log(pr, o)
+	r, err := verify.Log(&stoppable{ctx: ctx, r: pr, each: lines}, o)
 	_ = pr.Close() // lets the fetch end when the verifier stopped early
 	return r, err
 }

@@ -20,6 +20,7 @@ var version = "unreleased"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // the second Ctrl-C ends it the hard way
 	os.Exit(run(ctx, os.Args[1:], stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
 }
 
@@ -29,6 +30,8 @@ const (
 	exitFailed   = 1 // it was tried and did not succeed, or the answer is no
 	exitMisuse   = 2 // the command line is wrong
 	exitNoServer = 3 // the running server cannot be reached
+
+	exitStopped = 130 // it was interrupted, and nothing is half done
 )
 
 func run(ctx context.Context, args []string, io stdio) int {
@@ -51,7 +54,12 @@ func run(ctx context.Context, args []string, io stdio) int {
 		fmt.Fprintf(io.err, "hawser %s: %v\n  usage: hawser %s %s\n  `hawser %s --help` teaches with an example\n", cmd.name, err, cmd.name, cmd.args, cmd.name)
 		return exitMisuse
 	}
-	return e.report(cmd.run(ctx, e))
+	err := cmd.run(ctx, e)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		fmt.Fprintf(io.err, "hawser %s: stopped\n", cmd.name)
+		return exitStopped
+	}
+	return e.report(err)
 }
 
 // report prints err as a person or a program reads it and gives the exit code.

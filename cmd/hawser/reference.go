@@ -12,7 +12,7 @@ func reference() string {
 	b.WriteString("# hawser, command by command\n\n<!-- Made by `make docs` from cmd/hawser; do not edit. -->\n\n")
 	b.WriteString("Every command takes `--home FOLDER` (or `HAWSER_HOME`; default `hawser`) and `--json`. ")
 	b.WriteString("Commands about a running server ask it through its local socket, where the operating system says who is asking.\n\n")
-	b.WriteString("Exit codes: 0 done; 1 tried and failed, or the answer is no; 2 the command line is wrong; 3 no server is running.\n")
+	b.WriteString("Exit codes: 0 done; 1 tried and failed, or the answer is no; 2 the command line is wrong; 3 no server is running; 130 it was interrupted.\n")
 	for _, c := range commands() {
 		fmt.Fprintf(&b, "\n## hawser %s\n\n", c.name)
 		fmt.Fprintf(&b, "`hawser %s`\n\n%s\n\n", strings.TrimSpace(c.name+" "+c.args), strings.TrimSpace(c.long))

@@ -36,7 +36,7 @@ func NewClient(socket string) *Client {
 
 // Call sends in (nil for none) and reads the answer into out (nil for none).
 func (c *Client) Call(ctx context.Context, method, path string, in, out any) error {
-	body, err := c.do(ctx, method, path, in)
+	body, err := c.do(ctx, method, path, "application/json", in)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (c *Client) Call(ctx context.Context, method, path string, in, out any) err
 
 // Stream sends in and hands every line of the answer to each.
 func (c *Client) Stream(ctx context.Context, method, path string, in any, each func(line []byte) error) error {
-	body, err := c.do(ctx, method, path, in)
+	body, err := c.do(ctx, method, path, linesType, in)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (c *Client) Stream(ctx context.Context, method, path string, in any, each f
 	return nil
 }
 
-func (c *Client) do(ctx context.Context, method, path string, in any) (io.ReadCloser, error) {
+func (c *Client) do(ctx context.Context, method, path, accept string, in any) (io.ReadCloser, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
@@ -83,6 +83,7 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (io.ReadCl
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
+	req.Header.Set("Accept", accept)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {

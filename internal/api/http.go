@@ -55,11 +55,17 @@ func kindOfStatus(code int) core.Kind {
 	return core.Internal
 }
 
-func writeProblem(w http.ResponseWriter, err error) {
+// problemOf is an error as a stranger sees it.
+func problemOf(err error) Problem {
 	p := Problem{Type: core.Internal.String(), Title: "internal error", Status: http.StatusInternalServerError, Hint: "the server's log says more"}
 	if e, ok := errors.AsType[*core.Error](err); ok && e.Kind != core.Internal {
 		p = Problem{Type: e.Kind.String(), Title: e.Message, Status: status(e.Kind), Hint: e.Hint}
 	}
+	return p
+}
+
+func writeProblem(w http.ResponseWriter, err error) {
+	p := problemOf(err)
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p) // the client left; nothing to do
@@ -132,6 +138,12 @@ func (a *answer) WriteHeader(status int) {
 // Unwrap serves http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
+// toldError stands in the answer already: it is for the log.
+type toldError struct{ err error }
+
+func (e *toldError) Error() string { return e.err.Error() }
+func (e *toldError) Unwrap() error { return e.err }
+
 // fail answers with an error. An answer that has begun cannot: it is cut, so
 // that nobody takes half of it for the whole.
 func (a *answer) fail(err error) {
@@ -175,7 +187,9 @@ func Handler(routes []Route, o Options) (http.Handler, error) {
 				case core.KindOf(err) == core.Internal:
 					o.Log.ErrorContext(r.Context(), "request failed", slog.String("route", rt.Pattern), slog.Any("err", err))
 				}
-				w.fail(err)
+				if _, told := errors.AsType[*toldError](err); !told {
+					w.fail(err)
+				}
 			}
 		})
 	}

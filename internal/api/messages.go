@@ -182,6 +182,20 @@ type ReadDone struct {
 	Damaged    []string `json:"damaged,omitempty"`    // epochs whose file is damaged
 }
 
+// LongLine is one line of the answer to a request that takes long, for a caller
+// that accepts application/jsonl: how far it is, and last its outcome.
+type LongLine struct {
+	Progress *Progress       `json:"progress,omitempty"`
+	Done     json.RawMessage `json:"done,omitempty"`    // the answer that others get alone
+	Problem  *Problem        `json:"problem,omitempty"` // it broke off
+}
+
+// Progress is how much of about how much is done.
+type Progress struct {
+	Done  int64 `json:"done"`
+	Total int64 `json:"total"`
+}
+
 // Receipt proves an erasure or a revocation; it stands in the ledger.
 type Receipt struct {
 	Kind     string            `json:"kind"`

@@ -30,7 +30,7 @@ type Data interface {
 	PlaceHold(ctx context.Context, by core.Actor, id core.DeviceID, reason string) (Receipt, error)
 	ReleaseHold(ctx context.Context, by core.Actor, hold, reason string) (Receipt, error)
 	Holds(context.Context) ([]Hold, error)
-	Verify(context.Context) (RowsCheck, error)
+	Verify(ctx context.Context, progress func(doneFiles, totalFiles int64)) (RowsCheck, error)
 }
 
 // Running is the running server itself.
@@ -40,7 +40,7 @@ type Running interface {
 	Connected(core.DeviceID) bool
 	Refusals(core.Subject) []Refusal // connections refused or ended lately, oldest first
 	Refresh(core.DeviceID)           // returns when live sessions follow the device's present state
-	Backup(ctx context.Context, by core.Actor, to string) (Backup, error)
+	Backup(ctx context.Context, by core.Actor, to string, progress func(doneBytes, totalBytes int64)) (Backup, error)
 	ConfirmClock(ctx context.Context, by core.Actor, date string) (Clock, error)
 }
 
@@ -113,11 +113,9 @@ func (h handlers) backup(w http.ResponseWriter, r *http.Request, by core.Actor) 
 	if err := decode(r, &req); err != nil {
 		return err
 	}
-	b, err := h.Running.Backup(r.Context(), by, req.To)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, b)
+	return long(w, r, func(progress func(done, total int64)) (any, error) {
+		return h.Running.Backup(r.Context(), by, req.To, progress)
+	})
 }
 
 func (h handlers) confirmClock(w http.ResponseWriter, r *http.Request, by core.Actor) error {
@@ -356,11 +354,11 @@ func (h handlers) read(w http.ResponseWriter, r *http.Request, by core.Actor) er
 	case !began:
 		return err
 	default: // the answer has begun; say in it that it broke off
-		p := Problem{Title: "internal error", Hint: "the server's log says more"}
-		if e, ok := errors.AsType[*core.Error](err); ok {
-			p = Problem{Type: e.Kind.String(), Title: e.Message, Hint: e.Hint}
+		p := problemOf(err)
+		if encErr := enc.Encode(ReadLine{Problem: &p}); encErr != nil {
+			return encErr
 		}
-		return enc.Encode(ReadLine{Problem: &p})
+		return &toldError{err}
 	}
 }
 
@@ -465,9 +463,7 @@ func (h handlers) checkpoint(w http.ResponseWriter, _ *http.Request, _ core.Acto
 }
 
 func (h handlers) verify(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
-	c, err := h.Data.Verify(r.Context())
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, c)
+	return long(w, r, func(progress func(done, total int64)) (any, error) {
+		return h.Data.Verify(r.Context(), progress)
+	})
 }

@@ -14,10 +14,10 @@ const recordBackedUp core.RecordKind = "backup-written"
 
 // Backup writes a consistent copy of the data to a new folder and records that
 // it did: a copy that nobody knows of is a leak.
-func (r running) Backup(ctx context.Context, by core.Actor, to string) (api.Backup, error) {
+func (r running) Backup(ctx context.Context, by core.Actor, to string, progress func(done, total int64)) (api.Backup, error) {
 	s := r.s
 	m, err := s.store.Backup(ctx, store.BackupOptions{
-		To: to, Settle: s.settle, Keyring: s.ring.State, Now: s.opt.Now,
+		To: to, Settle: s.settle, Keyring: s.ring.State, Now: s.opt.Now, Progress: progress,
 		Journal: func() store.JournalState {
 			return store.JournalState{Incarnation: s.journal.Incarnation(), Sequence: s.journal.State().Last}
 		},

@@ -74,7 +74,7 @@ func (r *ledgerRoots) follow(ctx context.Context) error {
 // Verify seals what is filed so far, and compares every row of every epoch
 // file with the ledger: a row that was changed, dropped, added or doubled is
 // named, and so is a file that is damaged or gone before its time (CC 3.3).
-func (d data) Verify(ctx context.Context) (api.RowsCheck, error) {
+func (d data) Verify(ctx context.Context, progress func(done, total int64)) (api.RowsCheck, error) {
 	s := d.s
 	out := api.RowsCheck{Faults: []string{}}
 	if err := s.settle(ctx); err != nil {
@@ -105,7 +105,8 @@ func (d data) Verify(ctx context.Context) (api.RowsCheck, error) {
 			out.Faults = append(out.Faults, fmt.Sprintf("%s: the ledger holds roots of this file, and it is gone", e))
 		}
 	}
-	for _, e := range epochs {
+	for i, e := range epochs {
+		progress(int64(i), int64(len(epochs)))
 		r, err := s.telem.roots.VerifyFile(ctx, e)
 		if broken, ok := telemetry.AsBroken(err); ok {
 			out.Faults = append(out.Faults, broken.Error())

@@ -77,7 +77,7 @@ func (m *Manifest) Bytes() (n int64) {
 	return n
 }
 
-// BackupOptions says what a backup needs; all of it is required.
+// BackupOptions says what a backup needs; all of it but Progress is required.
 type BackupOptions struct {
 	To string // a new or empty folder outside the data folder
 	// Settle returns when all that was acknowledged before is filed; the
@@ -88,6 +88,9 @@ type BackupOptions struct {
 	// Keyring is where the keyring is now.
 	Keyring func(context.Context) (seal.State, error)
 	Now     func() time.Time
+	// Progress, if given, is told after each file how many bytes of about how
+	// many are looked at. Both count the data folder, which is in use.
+	Progress func(done, total int64)
 }
 
 // Backup writes a consistent copy of the data folder while it is in use: the
@@ -103,7 +106,7 @@ func (s *Store) Backup(ctx context.Context, o BackupOptions) (m Manifest, err er
 	if err := s.backupFolder(o.To); err != nil {
 		return m, err
 	}
-	b := &backup{s: s, to: o.To}
+	b := &backup{s: s, to: o.To, progress: o.Progress}
 	defer func() {
 		if err != nil {
 			b.discard()
@@ -116,6 +119,9 @@ func (s *Store) Backup(ctx context.Context, o BackupOptions) (m Manifest, err er
 			Message: "readings that were acknowledged are not filed yet, and a backup now would miss them",
 			Hint:    "see the projector in `hawser doctor`; then try again",
 		}
+	}
+	if b.total, err = b.size(); err != nil {
+		return m, fmt.Errorf("backup: %w", err)
 	}
 	// In this order what moves meanwhile is found twice, never not at all: the
 	// database knows less than the files, and rows leave the late lane only for
@@ -190,6 +196,37 @@ type backup struct {
 	to    string
 	files []BackupFile
 	names []string // folders made, relative
+
+	progress    func(done, total int64) // or nil
+	done, total int64                   // bytes of the data folder
+}
+
+// size is how much the data folder holds of what is backed up.
+func (b *backup) size() (n int64, err error) {
+	for _, dir := range []string{"control.db", "telemetry", "hold"} {
+		err := filepath.WalkDir(filepath.Join(b.s.dir, dir), func(_ string, d fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err != nil || d.IsDir() {
+				return err
+			}
+			n += sizeOf(d.Info())
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return n, nil
+}
+
+// sizeOf is the size of a file; 0 of one that went meanwhile.
+func sizeOf(st fs.FileInfo, err error) int64 {
+	if err != nil {
+		return 0
+	}
+	return st.Size()
 }
 
 // addAll adds the databases below a folder of DATA, or only the one with a
@@ -254,9 +291,14 @@ func (b *backup) add(ctx context.Context, rel string) error {
 		return nil
 	}
 	if err != nil {
+		_ = os.Remove(dst) // half a file; the error is the one to report
 		return fmt.Errorf("backup of %s: %w", rel, engineTrouble(err))
 	}
 	b.files = append(b.files, f)
+	if b.progress != nil {
+		b.done += sizeOf(os.Stat(src)) + sizeOf(os.Stat(src+"-wal"))
+		b.progress(min(b.done, b.total), b.total)
+	}
 	return nil
 }
 
