@@ -175,9 +175,9 @@ func holdList(ctx context.Context, e *env) error {
 		}
 		var rows [][]string
 		for _, h := range out {
-			rows = append(rows, []string{h.ID, h.Subject, h.Since.Format("2006-01-02 15:04"), h.By, h.Reason})
+			rows = append(rows, []string{h.ID, string(h.Device), h.Subject, fmt.Sprint(h.Rows), h.Since.Format("2006-01-02 15:04"), h.By, h.Reason})
 		}
-		table(w, []string{"HOLD", "SUBJECT", "SINCE (UTC)", "BY", "REASON"}, rows)
+		table(w, []string{"HOLD", "DEVICE", "SUBJECT", "ROWS", "SINCE (UTC)", "BY", "REASON"}, rows)
 	})
 }
 
