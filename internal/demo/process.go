@@ -121,25 +121,27 @@ type ports struct{ devices, https int }
 
 // freePorts takes the usual ports where they are free, and others where not.
 func freePorts() (ports, error) {
-	pick := func(usual int) (int, error) {
-		for _, p := range []int{usual, 0} {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
-			if err != nil {
-				continue
-			}
-			port := l.Addr().(*net.TCPAddr).Port
-			if err := l.Close(); err != nil {
-				return 0, fmt.Errorf("give port back: %w", err)
-			}
-			return port, nil
-		}
-		return 0, fmt.Errorf("no free port on 127.0.0.1")
-	}
 	var p ports
 	var err error
-	if p.devices, err = pick(8883); err != nil {
+	if p.devices, err = freePort(8883); err != nil {
 		return p, err
 	}
-	p.https, err = pick(8443)
+	p.https, err = freePort(8443)
 	return p, err
+}
+
+// freePort is the usual port, or another one where that is taken.
+func freePort(usual int) (int, error) {
+	for _, p := range []int{usual, 0} {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
+		if err != nil {
+			continue
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		if err := l.Close(); err != nil {
+			return 0, fmt.Errorf("give port back: %w", err)
+		}
+		return port, nil
+	}
+	return 0, fmt.Errorf("no free port on 127.0.0.1")
 }

@@ -171,8 +171,7 @@ func (d *demo) enrol(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.say.detail("aria-1 to aria-4 are honest; aria-5 sends undeclared fields, impossible values,")
-	d.say.detail("a flood, other devices' topics, and has a wild clock")
+	d.say.detail("aria-1 to aria-4 are honest; aria-5 sends undeclared fields, impossible values, a flood, other devices' topics, and has a wild clock")
 	done()
 	return nil
 }

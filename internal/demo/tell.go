@@ -9,14 +9,22 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hawser-iot/hawser/internal/api"
 )
+
+// usualWidth is how many columns a line may have where there is no terminal
+// that says its own.
+const usualWidth = 80
 
 // teller is what the person at the terminal sees. With --json it is silent.
 type teller struct {
 	w     io.Writer
 	tty   bool
+	width int // columns of a line
 	n     int
 	drawn int // lines of the live table on the screen
 	began time.Time
@@ -24,15 +32,54 @@ type teller struct {
 
 func newTeller(o Options) *teller {
 	if o.JSON || o.Out == nil {
-		return &teller{w: io.Discard, began: time.Now()}
+		return &teller{w: io.Discard, width: usualWidth, began: time.Now()}
 	}
-	t := &teller{w: o.Out, began: time.Now()}
+	t := &teller{w: o.Out, width: usualWidth, began: time.Now()}
 	if f, ok := o.Out.(*os.File); ok {
 		if st, err := f.Stat(); err == nil {
 			t.tty = st.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == ""
 		}
+		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 {
+			t.width = min(max(int(size.Col), 40), 100)
+		}
 	}
 	return t
+}
+
+// wrapped is text in lines of at most width columns, broken at spaces and
+// behind commas; a word that is longer than a line is broken where it must be.
+// Lines after the first begin with indent spaces.
+func wrapped(text string, width, indent int) []string {
+	indent = min(indent, width/2)
+	var lines []string
+	line, used := "", 0
+	next := func() {
+		lines = append(lines, line)
+		line = strings.Repeat(" ", indent)
+		used = indent
+	}
+	for _, word := range strings.SplitAfter(text, " ") {
+		n := utf8.RuneCountInString(strings.TrimRight(word, " "))
+		for used+n > width {
+			cut := string([]rune(word)[:max(width-used, 0)])
+			if comma := strings.LastIndex(cut, ","); comma >= 0 {
+				cut = cut[:comma+1]
+			} else if used > indent {
+				cut = "" // all of it fits better on the next line
+			}
+			line += cut
+			word = word[len(cut):]
+			n -= utf8.RuneCountInString(cut)
+			next()
+		}
+		line += word
+		used += utf8.RuneCountInString(word)
+	}
+	lines = append(lines, line)
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
+	}
+	return lines
 }
 
 func (t *teller) bold(s string) string {
@@ -50,7 +97,8 @@ func (t *teller) dim(s string) string {
 }
 
 func (t *teller) title() {
-	fmt.Fprintf(t.w, "\n%s\nFive thermostats, one of them bad. Everything runs on this machine, in a folder that is removed at the end.\n", t.bold("Hawser: what a product declares is enforced, and proved"))
+	fmt.Fprintf(t.w, "\n%s\n", t.bold("Hawser: what a product declares is enforced, and proved"))
+	t.text(0, "Five thermostats, one of them bad. Everything runs on this machine, in a folder that is removed at the end.")
 }
 
 // step begins a step; the function it returns ends it.
@@ -67,7 +115,12 @@ func (t *teller) step(what, command string) func() {
 }
 
 func (t *teller) detail(format string, args ...any) {
-	fmt.Fprintf(t.w, "    "+format+"\n", args...)
+	t.text(4, fmt.Sprintf(format, args...))
+}
+
+// text prints lines that fit the terminal.
+func (t *teller) text(indent int, text string) {
+	fmt.Fprintln(t.w, strings.Join(wrapped(strings.Repeat(" ", indent)+text, t.width, indent), "\n"))
 }
 
 // live draws the table of the devices, over itself on a terminal.
@@ -86,18 +139,24 @@ func (t *teller) rub() {
 	}
 }
 
+// draw prints the table. It counts the lines as the screen shows them: rub
+// goes up by that many.
 func (t *teller) draw(rows []api.Device) {
-	line := func(format string, args ...any) {
-		fmt.Fprintf(t.w, "    "+format+"\n", args...)
-		t.drawn++
+	const columns = "    %-8s %8s %7s %14s  "
+	indent := len(fmt.Sprintf(columns, "", "", "", ""))
+	line := func(row, last string) {
+		for _, l := range wrapped(row+last, t.width, indent) {
+			fmt.Fprintln(t.w, l)
+			t.drawn++
+		}
 	}
-	line("%-8s %9s %9s %15s   %s", "DEVICE", "ACCEPTED", "STORED", "FIELDS DROPPED", "REFUSED")
+	line(fmt.Sprintf(columns, "DEVICE", "ACCEPTED", "STORED", "FIELDS DROPPED"), "REFUSED")
 	for _, r := range rows {
 		c := api.Counts{}
 		if r.Counts != nil {
 			c = *r.Counts
 		}
-		line("%-8s %9d %9d %15d   %s", r.Device, c.Accepted, c.Stored, c.DroppedFields, reasons(c.Refused))
+		line(fmt.Sprintf(columns, r.Device, fmt.Sprint(c.Accepted), fmt.Sprint(c.Stored), fmt.Sprint(c.DroppedFields)), reasons(c.Refused))
 	}
 }
 
@@ -116,14 +175,13 @@ func (t *teller) liveEnd(rows []api.Device) {
 	t.rub()
 	t.draw(rows)
 	t.drawn = 0
-	fmt.Fprintln(t.w, "    An undeclared field is dropped and the rest kept; an impossible value never arrives;")
-	fmt.Fprintln(t.w, "    a refused message is never stored, and the device is told why.")
+	t.detail("An undeclared field is dropped and the rest kept; an impossible value is never stored; a refused message is counted without its content, and the device is told why.")
 }
 
 func (t *teller) faults(faults []string) {
 	fmt.Fprintf(t.w, "\n%s\n", t.bold("This did not hold:"))
 	for _, f := range faults {
-		fmt.Fprintf(t.w, "    %s\n", f)
+		t.detail("%s", f)
 	}
 }
 
@@ -132,10 +190,10 @@ func (t *teller) ending() {
 %s
 
 What to try next
-    bin/hawser demo --stay                  keep it running and join with mosquitto_pub
-    bin/hawser demo --json                  the same, as figures
-    bin/hawser declaration check FILE       write your own declaration; every fault names line and fix
-    bin/hawser help                         everything else
+    bin/hawser demo --stay              keep it running, join with mosquitto_pub
+    bin/hawser demo --json              the same, as figures
+    bin/hawser declaration check FILE   your own: every fault, with its fix
+    bin/hawser help                     everything else
 `, t.bold(fmt.Sprintf("All of it held, in %.0f seconds.", time.Since(t.began).Seconds())))
 }
 
@@ -143,8 +201,9 @@ func (t *teller) staying(d *demo, guest *device) {
 	fmt.Fprintf(t.w, `
 %s
 
-The restored server runs, with its devices; aria-1 was erased, so its readings are
-acknowledged, dropped and counted. It keeps running until you press Ctrl-C; then its folder is removed.
+The restored server runs, with its devices; aria-1 was erased, so its readings
+are acknowledged, dropped and counted. It runs until you press Ctrl-C; then its
+folder is removed.
 
 Join with any MQTT client. %s is enrolled; this sends one reading as it:
 
