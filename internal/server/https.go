@@ -42,7 +42,8 @@ type waits struct {
 func usualWaits() waits {
 	return waits{
 		header: 10 * time.Second, request: 20 * time.Second, answer: 30 * time.Second,
-		stall: time.Minute, idle: 30 * time.Second, grace: 5 * time.Second,
+		stall: 15 * time.Minute, // somebody may be reading it in a pager
+		idle:  30 * time.Second, grace: 5 * time.Second,
 	}
 }
 
