@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hawser-iot/hawser/internal/house"
 	"github.com/hawser-iot/hawser/internal/mqtt"
 )
 
@@ -24,13 +25,7 @@ func buildAgent(t *testing.T) string {
 	if testing.Short() {
 		t.Skip("builds the agent; not in -short")
 	}
-	bin := filepath.Join(t.TempDir(), "hawser-agent")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "github.com/hawser-iot/hawser/cmd/hawser-agent")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the agent: %v\n%s", err, out)
-	}
-	return bin
+	return house.Program(t, "hawser-agent")
 }
 
 type syncBuffer struct {

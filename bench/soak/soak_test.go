@@ -3,13 +3,12 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/house"
 )
 
 // TestKillSmoke is a small true soak: the shipped program, killed three times
@@ -18,12 +17,7 @@ func TestKillSmoke(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and kills the server")
 	}
-	hawser := filepath.Join(t.TempDir(), "hawser")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", hawser, "../../cmd/hawser")
-	build.Env = append(build.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build hawser: %v\n%s", err, out)
-	}
+	hawser := house.Program(t, "hawser")
 	r, err := soak(t.Context(), &options{
 		hawser: hawser, dir: t.TempDir(), rounds: 3, devices: 4, window: 16, rate: 400,
 		span: time.Second, seed: uint64(time.Now().UnixNano()), progress: t.Logf,

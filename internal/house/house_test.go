@@ -7,7 +7,6 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -15,8 +14,6 @@ import (
 	"strings"
 	"testing"
 )
-
-const module = "github.com/hawser-iot/hawser"
 
 // floors is the house of ARCHITECTURE.md: imports only point to a lower
 // number. A package that is not listed has no place and fails the test.
@@ -362,17 +359,47 @@ func TestAgentCarriesLittle(t *testing.T) {
 	}
 }
 
+// buildsItself reports whether a call runs the go command.
+func buildsItself(call *ast.CallExpr) bool {
+	sel, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok || sel.Sel.Name != "Command" && sel.Sel.Name != "CommandContext" {
+		return false
+	}
+	return slices.ContainsFunc(call.Args, func(a ast.Expr) bool {
+		lit, ok := a.(*ast.BasicLit)
+		return ok && lit.Value == `"go"`
+	})
+}
+
+// TestProgramsAreBuiltInOnePlace: a test that runs `go` itself is served stale
+// from the test cache, see Program.
+func TestProgramsAreBuiltInOnePlace(t *testing.T) {
+	fset, files := parse(t)
+	seen := 0
+	for _, f := range files {
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok || !buildsItself(call) {
+				return true
+			}
+			if f.name == "internal/house/program.go" {
+				seen++
+			} else if f.test {
+				t.Errorf("%s: a test runs the go command: use house.Program", fset.Position(call.Pos()))
+			}
+			return true
+		})
+	}
+	if seen != 1 {
+		t.Errorf("the rule found %d calls in Program, want 1: it catches nothing", seen)
+	}
+}
+
 // TestAgentIsSmall builds the agent as it is shipped. Of its 14 MB, 5 MB stay
 // free for the update client.
 func TestAgentIsSmall(t *testing.T) {
 	const maxBytes = 9 << 20
-	out := filepath.Join(t.TempDir(), "hawser-agent")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, module+"/cmd/hawser-agent")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if b, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build agent: %v\n%s", err, b)
-	}
-	st, err := os.Stat(out)
+	st, err := os.Stat(Program(t, "hawser-agent"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hawser-iot/hawser/device"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/house"
 )
 
 // TestDeviceRefusesWrongServers: the device's library at a real server that is
@@ -82,14 +83,7 @@ func TestDeviceRefusesWrongServers(t *testing.T) {
 // and says why, and has not spent its code; with the right ones its readings
 // are stored (CC 3.4).
 func TestAgentEndToEnd(t *testing.T) {
-	if _, err := exec.LookPath("go"); err != nil {
-		t.Skip("the agent is built from source for this test, and there is no go command")
-	}
-	bin := filepath.Join(t.TempDir(), "hawser-agent")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "github.com/hawser-iot/hawser/cmd/hawser-agent")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v: %s", err, out)
-	}
+	bin := house.Program(t, "hawser-agent")
 	l := start(t, newHome(t, core.Test, ""))
 	l.publish(t, testDeclaration)
 	other := start(t, newHome(t, core.Test, ""))
