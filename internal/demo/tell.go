@@ -9,16 +9,10 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/hawser-iot/hawser/internal/api"
+	"github.com/hawser-iot/hawser/internal/term"
 )
-
-// usualWidth is how many columns a line may have where there is no terminal
-// that says its own.
-const usualWidth = 80
 
 // teller is what the person at the terminal sees. With --json it is silent.
 type teller struct {
@@ -32,54 +26,14 @@ type teller struct {
 
 func newTeller(o Options) *teller {
 	if o.JSON || o.Out == nil {
-		return &teller{w: io.Discard, width: usualWidth, began: time.Now()}
+		return &teller{w: io.Discard, width: term.Usual, began: time.Now()}
 	}
-	t := &teller{w: o.Out, width: usualWidth, began: time.Now()}
-	if f, ok := o.Out.(*os.File); ok {
-		if st, err := f.Stat(); err == nil {
-			t.tty = st.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == ""
-		}
-		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 {
-			t.width = min(max(int(size.Col), 40), 100)
-		}
+	t := &teller{w: o.Out, width: term.Usual, began: time.Now()}
+	if columns := term.Width(o.Out); columns > 0 {
+		t.tty = os.Getenv("NO_COLOR") == ""
+		t.width = min(columns, 100)
 	}
 	return t
-}
-
-// wrapped is text in lines of at most width columns, broken at spaces and
-// behind commas; a word that is longer than a line is broken where it must be.
-// Lines after the first begin with indent spaces.
-func wrapped(text string, width, indent int) []string {
-	indent = min(indent, width/2)
-	var lines []string
-	line, used := "", 0
-	next := func() {
-		lines = append(lines, line)
-		line = strings.Repeat(" ", indent)
-		used = indent
-	}
-	for _, word := range strings.SplitAfter(text, " ") {
-		n := utf8.RuneCountInString(strings.TrimRight(word, " "))
-		for used+n > width {
-			cut := string([]rune(word)[:max(width-used, 0)])
-			if comma := strings.LastIndex(cut, ","); comma >= 0 {
-				cut = cut[:comma+1]
-			} else if used > indent {
-				cut = "" // all of it fits better on the next line
-			}
-			line += cut
-			word = word[len(cut):]
-			n -= utf8.RuneCountInString(cut)
-			next()
-		}
-		line += word
-		used += utf8.RuneCountInString(word)
-	}
-	lines = append(lines, line)
-	for i := range lines {
-		lines[i] = strings.TrimRight(lines[i], " ")
-	}
-	return lines
 }
 
 func (t *teller) bold(s string) string {
@@ -120,7 +74,7 @@ func (t *teller) detail(format string, args ...any) {
 
 // text prints lines that fit the terminal.
 func (t *teller) text(indent int, text string) {
-	fmt.Fprintln(t.w, strings.Join(wrapped(strings.Repeat(" ", indent)+text, t.width, indent), "\n"))
+	fmt.Fprintln(t.w, strings.Join(term.Wrap(strings.Repeat(" ", indent)+text, t.width, indent), "\n"))
 }
 
 // live draws the table of the devices, over itself on a terminal.
@@ -145,7 +99,7 @@ func (t *teller) draw(rows []api.Device) {
 	const columns = "    %-8s %8s %7s %14s  "
 	indent := len(fmt.Sprintf(columns, "", "", "", ""))
 	line := func(row, last string) {
-		for _, l := range wrapped(row+last, t.width, indent) {
+		for _, l := range term.Wrap(row+last, t.width, indent) {
 			fmt.Fprintln(t.w, l)
 			t.drawn++
 		}

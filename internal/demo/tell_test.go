@@ -99,26 +99,6 @@ func TestLiveTableFitsTheTerminal(t *testing.T) {
 	}
 }
 
-func TestWrapped(t *testing.T) {
-	for _, c := range []struct {
-		text          string
-		width, indent int
-		want          string
-	}{
-		{"short", 80, 4, "short"},
-		{"", 80, 4, ""},
-		{"one two three", 7, 2, "one two|  three"},
-		{"    one two", 9, 4, "    one|    two"},
-		{`{"a":1,"b":2}`, 8, 0, `{"a":1,|"b":2}`},
-		{"abcdefghij", 4, 0, "abcd|efgh|ij"},
-		{"äöü äöü", 3, 0, "äöü|äöü"},
-	} {
-		if got := strings.Join(wrapped(c.text, c.width, c.indent), "|"); got != c.want {
-			t.Errorf("%q in %d columns: %q, want %q", c.text, c.width, got, c.want)
-		}
-	}
-}
-
 // TestFreePort: a port that is taken is replaced, one that is free is not.
 func TestFreePort(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

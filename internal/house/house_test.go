@@ -20,6 +20,7 @@ import (
 var floors = map[string]int{
 	"internal/core":          0,
 	"internal/wire":          0,
+	"internal/term":          0,
 	"internal/declaration":   1,
 	"internal/mqtt":          1,
 	"internal/seal":          1,
