@@ -2,15 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/hawser-iot/hawser/internal/api"
+	"github.com/hawser-iot/hawser/internal/term"
 )
 
 // stdio is where a command reads and prints.
@@ -51,7 +50,7 @@ func newEnv(io stdio, cmd *command) *env {
 		home = "hawser"
 	}
 	e.fs.StringVar(&e.home, "home", home, "the home `folder` of the installation (or HAWSER_HOME)")
-	e.fs.BoolVar(&e.json, "json", false, "print one JSON object, for programs")
+	e.fs.BoolVar(&e.json, "json", false, "print JSON, for programs")
 	if cmd.flags != nil {
 		cmd.flags(e)
 	}
@@ -92,31 +91,6 @@ func (e *env) parse(args []string) error {
 // client talks to the running server of this home.
 func (e *env) client() (*api.Client, error) { return dial(e.home) }
 
-// print shows v as JSON, or calls human.
-func (e *env) print(v any, human func(w io.Writer)) error {
-	if e.json {
-		return printJSON(e.io.out, v)
-	}
-	human(e.io.out)
-	return nil
-}
-
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
-}
-
-// table prints rows in columns.
-func table(w io.Writer, head []string, rows [][]string) {
-	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(tw, strings.Join(head, "\t"))
-	for _, r := range rows {
-		fmt.Fprintln(tw, strings.Join(r, "\t"))
-	}
-	_ = tw.Flush() // the writer below reports its own errors
-}
-
 // find picks the command with the longest name that args begin with.
 func find(cmds []*command, args []string) (cmd *command, rest []string, wantHelp bool) {
 	if len(args) > 0 && args[0] == "help" {
@@ -152,41 +126,51 @@ func joined(args []string) string {
 	return strings.Join(words, " ")
 }
 
-// overview lists the commands, or those of one group.
-func overview(w io.Writer, cmds []*command, args []string) {
-	group := joined(args)
+// overview lists the commands, or those of one group; it reports whether there
+// are any.
+func overview(w io.Writer, cmds []*command, group string) bool {
+	var names, shorts []string
+	wide := 0
+	for _, c := range cmds {
+		if group == "" || strings.HasPrefix(c.name, group+" ") {
+			names, shorts = append(names, "hawser "+c.name), append(shorts, c.short)
+			wide = max(wide, len(c.name)+len("hawser "))
+		}
+	}
+	if len(names) == 0 {
+		return false
+	}
 	if group == "" {
 		fmt.Fprint(w, "hawser keeps a connected product's promises: one declaration, enforced on every\nmessage, published, and proved.\n\n")
 	}
-	var rows [][]string
-	for _, c := range cmds {
-		if group == "" || strings.HasPrefix(c.name, group+" ") {
-			rows = append(rows, []string{"  hawser " + c.name, c.short})
+	fmt.Fprintln(w, "Commands")
+	for i, name := range names {
+		for _, l := range term.Wrap(fmt.Sprintf("  %-*s  %s", wide, name, shorts[i]), term.Usual, wide+4) {
+			fmt.Fprintln(w, l)
 		}
 	}
-	if len(rows) == 0 {
-		fmt.Fprintf(w, "there is no command %q; `hawser help` lists them\n", group)
-		return
-	}
-	table(w, []string{"Commands", ""}, rows)
 	fmt.Fprint(w, "\n`hawser COMMAND --help` teaches with an example. `--json` prints for programs.\n")
+	return true
 }
 
+// help is what `--help` prints. It fits 80 columns wherever it goes.
 func help(w io.Writer, c *command, fs *flag.FlagSet) {
-	fmt.Fprintf(w, "hawser %s %s\n\n%s\n\nExample:\n", c.name, c.args, strings.TrimSpace(c.long))
+	fmt.Fprintf(w, "hawser %s\n\n", strings.TrimSpace(c.name+" "+c.args))
+	fmt.Fprintln(w, strings.Join(term.Wrap(strings.Join(strings.Fields(c.long), " "), term.Usual, 0), "\n"))
+	fmt.Fprint(w, "\nExample:\n")
 	for l := range strings.Lines(strings.TrimSpace(c.example)) {
-		fmt.Fprint(w, "  ", l)
+		fmt.Fprintf(w, "  %s\n", strings.TrimSuffix(l, "\n"))
 	}
-	fmt.Fprint(w, "\n\nFlags:\n")
+	fmt.Fprint(w, "\nFlags:\n")
 	fs.VisitAll(func(f *flag.Flag) {
 		value, usage := flag.UnquoteUsage(f)
-		name := "--" + f.Name
-		if value != "" {
-			name += " " + value
-		}
 		if f.DefValue != "" && f.DefValue != "false" {
 			usage += " (default " + f.DefValue + ")"
 		}
-		fmt.Fprintf(w, "  %-24s %s\n", name, usage)
+		const column = 22
+		line := fmt.Sprintf("  %-*s  %s", column, strings.TrimSpace("--"+f.Name+" "+value), usage)
+		for _, l := range term.Wrap(line, term.Usual, column+4) {
+			fmt.Fprintln(w, l)
+		}
 	})
 }

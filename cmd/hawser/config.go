@@ -8,6 +8,7 @@ import (
 
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/server"
+	"github.com/hawser-iot/hawser/internal/term"
 )
 
 // dial makes a client for the server of a home folder.
@@ -33,7 +34,11 @@ func configCommands() []*command {
 				}
 				return e.print(keys, func(w io.Writer) {
 					for _, k := range keys {
-						fmt.Fprintf(w, "%s\n    %s %s\n    default: %s\n    example: %s: %s\n\n", k.Name, k.Name, k.Meaning, k.Default, k.Name, k.Example)
+						fmt.Fprintln(w, k.Name)
+						for _, l := range term.Wrap("    "+k.Name+" "+k.Meaning, term.Usual, 4) {
+							fmt.Fprintln(w, l)
+						}
+						fmt.Fprintf(w, "    default: %s\n    example: %s: %s\n\n", k.Default, k.Name, k.Example)
 					}
 				})
 			},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/term"
 )
 
 func dataCommands() []*command {
@@ -117,7 +118,7 @@ func readData(ctx context.Context, e *env) error {
 			if l.WrongClock {
 				note = "  (time of receipt: the unit sent no possible time)"
 			}
-			fmt.Fprintf(e.io.out, "%s  %-12s %s%s\n", l.Time.Format("2006-01-02 15:04:05.000"), l.Stream, l.Values, note)
+			paragraph(e.io.out, fmt.Sprintf("%s  %-12s %s%s", l.Time.Format("2006-01-02 15:04:05.000"), l.Stream, term.Safe(string(l.Values)), note), 25)
 		}
 		return nil
 	})
@@ -128,13 +129,34 @@ func readData(ctx context.Context, e *env) error {
 		return core.E(core.Unavail, "read-cut-short", "the answer was cut short", "read again; the ledger shows this attempt")
 	}
 	if !e.json {
-		fmt.Fprintf(e.io.out, "%d readings", done.Readings)
-		if len(done.Withheld) > 0 {
-			fmt.Fprintf(e.io.out, "; not yours to see: %s", strings.Join(done.Withheld, ", "))
-		}
-		fmt.Fprintln(e.io.out)
+		printReadDone(e.io.out, e.args[0], done)
 	}
 	return nil
+}
+
+// printReadDone says how many readings there were, and all that keeps them from
+// being the whole truth.
+func printReadDone(w io.Writer, serial string, d *api.ReadDone) {
+	fmt.Fprintln(w, count(d.Readings, "reading"))
+	say := func(format string, args ...any) { paragraph(w, term.Safe(fmt.Sprintf(format, args...)), 2) }
+	if len(d.Withheld) > 0 {
+		say("not yours to see: %s", strings.Join(d.Withheld, ", "))
+	}
+	if d.Behind {
+		say("the newest readings are not filed yet: read again in a moment")
+	}
+	if len(d.Damaged) > 0 {
+		say("NOT COMPLETE: what lies in damaged files is missing: %s; see `hawser doctor`", strings.Join(d.Damaged, ", "))
+	}
+	if d.Unreadable > 0 {
+		say("NOT COMPLETE: %s changed on disk and did not open; `hawser ledger verify` names the rows", count(d.Unreadable, "part"))
+	}
+	if d.Undeclared > 0 {
+		say("FAULT of the server: %s stored that no declaration names; please report it", count(d.Undeclared, "value"))
+	}
+	if d.Readings == 0 {
+		say("`hawser device show %s` says what became of its messages", serial)
+	}
 }
 
 func erase(ctx context.Context, e *env) error {

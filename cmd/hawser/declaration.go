@@ -99,7 +99,7 @@ func faulty(e *env, err error) error {
 		err = printJSON(e.io.out, map[string]any{"faults": faults})
 	} else {
 		err = faults.Render(e.io.err)
-		fmt.Fprintf(e.io.err, "%d faults\n", len(faults))
+		fmt.Fprintln(e.io.err, count(len(faults), "fault"))
 	}
 	if err != nil {
 		return err
@@ -117,7 +117,8 @@ func declarationCheck(_ context.Context, e *env) error {
 		Fields: len(p.Fields), Streams: len(p.Streams), Support: p.SupportUntil.Format("2006-01-02"),
 	}
 	return e.print(out, func(w io.Writer) {
-		fmt.Fprintf(w, "%s: nothing is wrong: %s version %d, %d fields in %d streams, sealed in %d groups\n", e.args[0], p.Name, p.Version, len(p.Fields), len(p.Streams), len(p.Groups))
+		fmt.Fprintf(w, "%s: nothing is wrong\n", e.args[0])
+		fmt.Fprintf(w, "%s version %d, %s in %s, sealed in %s\n", p.Name, p.Version, count(len(p.Fields), "field"), count(len(p.Streams), "stream"), count(len(p.Groups), "group"))
 		fmt.Fprintf(w, "hash %s\n", p.Hash)
 	})
 }
@@ -147,9 +148,14 @@ func declarationDiff(_ context.Context, e *env) error {
 }
 
 func printChanges(w io.Writer, changes []api.Change) {
-	for _, c := range changes {
-		fmt.Fprintf(w, "%-8s %-28s %s\n", c.Direction, c.Where, c.Text)
+	if len(changes) == 0 {
+		return
 	}
+	var rows [][]string
+	for _, c := range changes {
+		rows = append(rows, []string{c.Direction, c.Where, c.Text})
+	}
+	table(w, []string{"CHANGE", "WHERE", "WHAT"}, rows)
 }
 
 func declarationPublish(ctx context.Context, e *env) error {
@@ -171,7 +177,7 @@ func declarationPublish(ctx context.Context, e *env) error {
 		return err
 	}
 	return e.print(out, func(w io.Writer) {
-		fmt.Fprintf(w, "%s version %d is in force: %d fields in %d streams\nhash %s\n", out.Name, out.Version, out.Fields, out.Streams, out.Hash)
+		fmt.Fprintf(w, "%s version %d is in force: %s in %s\nhash %s\n", out.Name, out.Version, count(out.Fields, "field"), count(out.Streams, "stream"), out.Hash)
 		printChanges(w, out.Changes)
 	})
 }

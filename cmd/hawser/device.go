@@ -36,8 +36,9 @@ the unit first connects with its certificate, and can be asked for again until t
 		{
 			name: "device show", args: "SERIAL", nargs: [2]int{1, 1},
 			short: "show one unit and what became of its messages",
-			long: `Shows one unit: where it comes from, state, certificate, connection, how many of its messages were
-accepted, dropped and refused, by reason, and why its connections were refused or ended lately.`,
+			long: `Shows one unit: where it comes from, state, certificate, connection, how many of
+its messages were accepted, dropped and refused, by reason, and why its connections
+were refused or ended lately.`,
 			example: "hawser device show A1",
 			run:     deviceShow,
 		},
@@ -84,7 +85,9 @@ counted. This begins a new ownership with a new key; nothing of the old one come
 	}
 }
 
-func reasonFlag(e *env) { e.str("reason", "", "why, in a `text` that stands in the ledger") }
+func reasonFlag(e *env) {
+	e.str("reason", "", "why, in a `text` of 5 to 300 characters that stands in the ledger")
+}
 
 // aboutWhy is what becomes of the two flags of whyFlags.
 const aboutWhy = `The cause stands in clear in the ledger, from which nothing can be erased. The reason
@@ -120,7 +123,7 @@ func deviceAdd(ctx context.Context, e *env) error {
 
 func printCode(w io.Writer, d api.DeviceAdded) {
 	fmt.Fprintf(w, "%s, product %s. Its enrolment code, shown only now:\n\n  %s\n\n", d.Device, d.Product, d.Code)
-	fmt.Fprintf(w, "Give it to that unit alone, in a file: hawser-agent --serial %s --code-file FILE …\n", d.Device)
+	fmt.Fprintf(w, "Give it to that unit alone, in a file:\n\n  hawser-agent --serial %s --code-file FILE …\n", d.Device)
 }
 
 func deviceCode(ctx context.Context, e *env) error {
@@ -169,17 +172,21 @@ func deviceList(ctx context.Context, e *env) error {
 		}
 		var rows [][]string
 		for _, d := range out {
-			until, on := "-", "no"
+			until := "-"
 			if d.NotAfter != nil {
 				until = d.NotAfter.Format("2006-01-02 15:04")
 			}
-			if d.Connected {
-				on = "yes"
-			}
-			rows = append(rows, []string{string(d.Device), string(d.Product), d.State, until, on})
+			rows = append(rows, []string{string(d.Device), string(d.Product), d.State, until, yesNo(d.Connected)})
 		}
 		table(w, []string{"SERIAL", "PRODUCT", "STATE", "CERTIFICATE UNTIL (UTC)", "CONNECTED"}, rows)
 	})
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 func deviceShow(ctx context.Context, e *env) error {
@@ -192,7 +199,7 @@ func deviceShow(ctx context.Context, e *env) error {
 		return err
 	}
 	return e.print(d, func(w io.Writer) {
-		rows := [][]string{{"product", string(d.Product)}, {"state", d.State}, {"connected", fmt.Sprint(d.Connected)}}
+		rows := [][]string{{"product", string(d.Product)}, {"state", d.State}, {"connected", yesNo(d.Connected)}}
 		if d.Quarantined != nil {
 			rows = append(rows, []string{"quarantine", "since " + d.Quarantined.Format("2006-01-02 15:04 MST") + ": " + suspicion(d.Suspicion)})
 		}
@@ -205,11 +212,10 @@ func deviceShow(ctx context.Context, e *env) error {
 			rows = append(rows, []string{"certificate", d.Certificate + ", until " + d.NotAfter.Format("2006-01-02 15:04 MST")})
 		}
 		if b := d.Birth; b != nil {
-			born := "added " + b.Added.Format("2006-01-02 15:04 MST") + " by " + b.By
+			rows = append(rows, []string{"added", b.Added.Format("2006-01-02 15:04 MST") + ", by " + b.By})
 			if b.Enrolled != nil {
-				born += "; enrolled " + b.Enrolled.Format("2006-01-02 15:04 MST") + ", key made by the " + b.KeyOrigin
+				rows = append(rows, []string{"enrolled", b.Enrolled.Format("2006-01-02 15:04 MST") + ", key made by the " + b.KeyOrigin})
 			}
-			rows = append(rows, []string{"birth", born})
 		}
 		table(w, []string{"device", string(d.Device)}, rows)
 		if d.Counts != nil {
@@ -240,7 +246,7 @@ func printRefusals(w io.Writer, all []api.Refusal) {
 		rows = append(rows, []string{reason, fmt.Sprint(s.n), s.last.Time.Format("2006-01-02 15:04:05"), s.last.Source})
 	}
 	fmt.Fprintln(w)
-	table(w, []string{"CONNECTIONS REFUSED OR ENDED LATELY", "TIMES", "LAST (UTC)", "FROM"}, rows)
+	table(w, []string{"CONNECTIONS ENDED", "TIMES", "LAST (UTC)", "FROM"}, rows)
 }
 
 // suspicion is what was seen, in a sentence.
@@ -280,7 +286,7 @@ func whyCall(ctx context.Context, e *env, path string, human func(io.Writer, api
 	}
 	return post(ctx, e, path, req, func(w io.Writer, r api.Receipt) {
 		human(w, r)
-		if req.Reason != "" && r.Facts["reason_kept"] != "true" {
+		if req.Reason != "" && !r.Time.IsZero() && r.Facts["reason_kept"] != "true" {
 			fmt.Fprintln(w, "The reason was not kept: there is no owner under whose key it could be sealed.")
 		}
 	})

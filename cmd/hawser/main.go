@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/hawser-iot/hawser/internal/core"
@@ -38,12 +39,17 @@ func run(ctx context.Context, args []string, io stdio) int {
 	cmds := commands()
 	cmd, rest, wantHelp := find(cmds, args)
 	if cmd == nil {
-		if len(args) > 0 && !wantHelp {
-			fmt.Fprintf(io.err, "hawser: there is no command %q; `hawser help` lists them\n", joined(args))
-			return exitMisuse
+		group := joined(args)
+		if (group == "" || wantHelp) && overview(io.out, cmds, strings.TrimPrefix(strings.TrimPrefix(group, "help"), " ")) {
+			return exitOK
 		}
-		overview(io.out, cmds, args)
-		return exitOK
+		if !overview(io.err, cmds, group) {
+			fmt.Fprintf(io.err, "hawser: there is no command %q; `hawser help` lists them\n", group)
+			if of, _, more := strings.Cut(group, " "); more {
+				overview(io.err, cmds, of)
+			}
+		}
+		return exitMisuse
 	}
 	e := newEnv(io, cmd)
 	if wantHelp {

@@ -33,8 +33,12 @@ way round. Nothing that exists is overwritten. No credential is made for any per
 					for _, p := range done.Made {
 						fmt.Fprintf(w, "  %-44s %s\n", p.Path, p.What)
 					}
-					fmt.Fprintf(w, "Move %s to a medium that is not this machine's; the server does not need it.\n", done.Root)
-					fmt.Fprint(w, "Next: hawser serve, and in another terminal: hawser declaration publish FILE\n")
+					paragraph(w, fmt.Sprintf("Move %s to a medium that is not this machine's; the server does not need it.", done.Root), 2)
+					at := ""
+					if e.home != "hawser" {
+						at = " --home " + e.home
+					}
+					fmt.Fprintf(w, "\nNext:\n  hawser serve%[1]s\nand in another terminal:\n  hawser declaration publish FILE%[1]s\n", at)
 				})
 			},
 		},
@@ -67,13 +71,16 @@ checkpoint and health.`,
 				if err := c.Call(ctx, "GET", "/v1/status", nil, &s); err != nil {
 					return err
 				}
+				if s.Findings == nil {
+					s.Findings = []api.Finding{}
+				}
 				return e.print(s, func(w io.Writer) {
 					table(w, []string{"server", s.Version}, [][]string{
 						{"environment", s.Environment},
 						{"running since", s.Started.Format("2006-01-02 15:04:05 MST")},
 						{"devices (MQTT, mutual TLS)", s.Devices},
 						{"enrolment, checkpoint, health (HTTPS)", s.HTTPS},
-						{"connected", fmt.Sprint(s.Connected)},
+						{"devices connected", fmt.Sprint(s.Connected)},
 					})
 					fmt.Fprintln(w)
 					printCounts(w, s.Counts)
@@ -97,9 +104,9 @@ instructions. It fails when there is an error.`,
 						fmt.Fprintln(w, "nothing is wrong")
 					}
 					for _, f := range found {
-						fmt.Fprintf(w, "%-12s %s: %s\n", strings.ToUpper(f.Severity), f.Area, f.Text)
+						paragraph(w, fmt.Sprintf("%-12s %s: %s", strings.ToUpper(f.Severity), f.Area, f.Text), 13)
 						if f.Do != "" {
-							fmt.Fprintf(w, "%-12s %s\n", "", f.Do)
+							paragraph(w, strings.Repeat(" ", 13)+f.Do, 13)
 						}
 					}
 				})

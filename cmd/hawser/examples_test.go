@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/house"
+)
+
+// story is the order in which the examples are typed. `demo` and `serve` go on
+// until they are stopped, and are run elsewhere.
+var story = []string{
+	"config describe", "config check", "version", "declaration check", "declaration diff", "declaration schema",
+	"declaration list", "declaration publish", "device list", "device add", "ENROL", "device code", "status", "doctor", "device show", "counts",
+	"read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
+	"backup", "erase", "ledger show", "device reopen", "device revoke", "demo search", "STOP", "ledger new-origin", "restore",
+}
+
+// words splits a command line as a shell does, and leaves out where its output
+// goes.
+func words(line string) []string {
+	line, _, _ = strings.Cut(line, " > ")
+	var out []string
+	for _, m := range regexp.MustCompile(`"([^"]*)"|(\S+)`).FindAllStringSubmatch(line, -1) {
+		out = append(out, m[1]+m[2])
+	}
+	return out
+}
+
+// TestExamplesWork types the example of every command as it stands, in an
+// installation of its own, once for people and once for programs. Only places
+// and what differs every time are put in: folders, today's date, a hold's name.
+func TestExamplesWork(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the agent; not in -short")
+	}
+	agent := house.Program(t, "hawser-agent")
+	examples, err := filepath.Abs("../../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, form := range []string{"people", "programs"} {
+		t.Run(form, func(t *testing.T) { typeAll(t, agent, examples, form == "programs") })
+	}
+	for _, c := range commands() {
+		if !slices.Contains(append(story, "demo", "serve", "init"), c.name) {
+			t.Errorf("nobody types the example of %s", c.name)
+		}
+	}
+}
+
+func typeAll(t *testing.T, agent, examples string, programs bool) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	t.Setenv("HAWSER_HOME", "")
+	if err := os.Symlink(examples, "examples"); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	aria, err := os.ReadFile("examples/aria-thermostat.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("aria-v2.yaml", string(aria))
+	write("aria-v3.yaml", strings.Replace(strings.Replace(string(aria), "version: 3", "version: 4", 1), "keep: 30d", "keep: 60d", 1))
+
+	hold := ""
+	run := func(name string, args ...string) string {
+		t.Helper()
+		code, out, errs := try(t, args...)
+		if code != exitOK || out == "" {
+			t.Fatalf("hawser %s: exit %d\n%s%s", strings.Join(args, " "), code, out, errs)
+		}
+		if !slices.Contains(args, "--json") {
+			return out
+		}
+		values := strings.SplitAfter(strings.TrimSpace(out), "\n")
+		if name != "read" { // which prints one for each reading
+			values = []string{out}
+		}
+		for _, v := range values {
+			if !json.Valid([]byte(v)) || strings.TrimSpace(v) == "null" || regexp.MustCompile(`: null,?\n`).MatchString(v) {
+				t.Errorf("hawser %s prints what is no JSON, or null where a list is: %s", strings.Join(args, " "), v)
+			}
+		}
+		return out
+	}
+	// example is the command line of a command, at this place and time.
+	example := func(name string) []string {
+		t.Helper()
+		for _, c := range commands() {
+			if c.name != name {
+				continue
+			}
+			line := strings.NewReplacer("/srv/hawser-restored", dir+"/restored", "/srv/hawser", dir+"/hawser", "/etc/hawser", dir+"/hawser",
+				"/mnt/backups/", dir+"/", "h-4f2a", hold, "clock confirm 2026-11-22", "clock confirm "+time.Now().UTC().Format(time.DateOnly)).Replace(c.example)
+			args := words(line)[1:]
+			if programs && !slices.Contains(args, "--json") {
+				args = append(args, "--json")
+			}
+			return args
+		}
+		t.Fatalf("there is no command %q", name)
+		return nil
+	}
+
+	run("init", example("init")...)
+	write("hawser/config.yaml", "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\n")
+	write("restored/config.yaml", strings.ReplaceAll("ca: K/ca\nroots: K/roots\nkeyring: [K/keyring-a/keyring, K/keyring-b/keyring]\nledger_key: K/ledger.key\ncheckpoint: K/checkpoint\n", "K", dir+"/hawser/keys"))
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	var log bytes.Buffer
+	go func() {
+		ended <- runWith(ctx, &log, words("serve --home "+dir+"/hawser")...)
+	}()
+	defer func() { stop() }()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		if code, _, _ := try(t, "status"); code == exitOK {
+			break
+		}
+		if time.Now().After(deadline) {
+			stop()
+			<-ended
+			t.Fatalf("the server does not answer:\n%s", &log)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	enrolment := ""
+	for _, name := range story {
+		switch name {
+		case "ENROL":
+			enrol(t, agent, dir, enrolment)
+			continue
+		case "STOP":
+			stop()
+			if code := <-ended; code != exitOK {
+				t.Fatalf("serve ended with %d:\n%s", code, &log)
+			}
+			continue
+		case "hold release":
+			var all []struct{ Hold string }
+			if err := json.Unmarshal([]byte(run("hold list", "hold", "list", "--json")), &all); err != nil || len(all) != 1 {
+				t.Fatalf("holds: %v, %v", all, err)
+			}
+			hold = all[0].Hold
+		case "ledger verify": // wants an older checkpoint and a file
+			b, err := os.ReadFile("hawser/keys/checkpoint")
+			if err != nil {
+				t.Fatal(err)
+			}
+			write("checkpoint-of-last-month", string(b))
+		case "ledger new-origin":
+			if err := os.Remove("hawser/keys/checkpoint"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out := run(name, example(name)...)
+		switch name {
+		case "device add":
+			enrolment = regexp.MustCompile(`[0-9A-Z]{5}(-[0-9A-Z]{5})+`).FindString(out)
+		case "read":
+			if !strings.Contains(out, "21.4") {
+				t.Errorf("read shows no reading: %s", out)
+			}
+		}
+	}
+}
+
+// runWith is run with a log of its own.
+func runWith(ctx context.Context, log *bytes.Buffer, args ...string) int {
+	return run(ctx, args, stdio{in: strings.NewReader(""), out: log, err: log})
+}
+
+// enrol lets a real agent get its certificate and send one reading.
+func enrol(t *testing.T, agent, dir, code string) {
+	t.Helper()
+	_, out, _ := try(t, "status", "--json")
+	var s struct {
+		Devices string `json:"devices_address"`
+		HTTPS   string `json:"https_address"`
+	}
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "code")
+	if err := os.WriteFile(file, []byte(code+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), agent, "--serial", "A1", "--server", s.Devices, "--enrol-server", s.HTTPS,
+		"--roots", filepath.Join(dir, "hawser/keys/ca/root.pem"), "--state", filepath.Join(dir, "a1"), "--code-file", file, "--flush-for", "20s")
+	at := time.Now().Add(time.Minute).UnixMilli() // not before the owner, who comes with the enrolment
+	cmd.Stdin = strings.NewReader(fmt.Sprintf("climate {\"t\":%d,\"room_temperature\":21.4}\n", at))
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("agent: %v\n%s", err, b)
+	}
+}
