@@ -44,6 +44,16 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestEmptyListIsAList: programs walk what they read.
+func TestEmptyListIsAList(t *testing.T) {
+	for want, v := range map[string]any{"[]\n": []api.Entry(nil), "{}\n": struct{}{}} {
+		var b bytes.Buffer
+		if err := printJSON(&b, v); err != nil || b.String() != want {
+			t.Errorf("%#v is printed as %q, %v; want %q", v, &b, err, want)
+		}
+	}
+}
+
 // TestHelpFits: what teaches fits the usual terminal.
 func TestHelpFits(t *testing.T) {
 	for _, c := range commands() {
