@@ -97,6 +97,9 @@ func (s simulated) reading(at time.Time, phase float64, r *rand.Rand) *device.Re
 // simulate sends made-up readings of every stream, and misbehaves beside if
 // told to.
 func (o *options) simulate(ctx context.Context, d *device.Device, log *slog.Logger) error {
+	if !owned(ctx, d) {
+		return nil
+	}
 	var wg sync.WaitGroup
 	errs := make([]error, len(o.sensors)+1)
 	for i, s := range o.sensors {
@@ -107,6 +110,22 @@ func (o *options) simulate(ctx context.Context, d *device.Device, log *slog.Logg
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// owned waits until the server has taken the device: what it measures before its
+// first enrolment has no owner, and is not kept. It reports false when ctx ends
+// first.
+func owned(ctx context.Context, d *device.Device) bool {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for d.Status().NotAfter.IsZero() {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+	return true
 }
 
 func (o *options) play(ctx context.Context, s simulated, d *device.Device) error {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -190,7 +189,8 @@ func runWith(ctx context.Context, log *bytes.Buffer, args ...string) int {
 	return run(ctx, args, stdio{in: strings.NewReader(""), out: log, err: log})
 }
 
-// enrol lets a real agent get its certificate and send one reading.
+// enrol lets a real agent get its certificate and send one reading: the first
+// that a newcomer sees, so it must not be one from before there was an owner.
 func enrol(t *testing.T, agent, dir, code string) {
 	t.Helper()
 	_, out, _ := try(t, "status", "--json")
@@ -206,9 +206,8 @@ func enrol(t *testing.T, agent, dir, code string) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), agent, "--serial", "A1", "--server", s.Devices, "--enrol-server", s.HTTPS,
-		"--roots", filepath.Join(dir, "hawser/keys/ca/root.pem"), "--state", filepath.Join(dir, "a1"), "--code-file", file, "--flush-for", "20s")
-	at := time.Now().Add(time.Minute).UnixMilli() // not before the owner, who comes with the enrolment
-	cmd.Stdin = strings.NewReader(fmt.Sprintf("climate {\"t\":%d,\"room_temperature\":21.4}\n", at))
+		"--roots", filepath.Join(dir, "hawser/keys/ca/root.pem"), "--state", filepath.Join(dir, "a1"), "--code-file", file, "--flush-for", "20s",
+		"--simulate", "climate room_temperature=21.4..21.4", "--count", "1")
 	if b, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("agent: %v\n%s", err, b)
 	}
