@@ -137,6 +137,9 @@ func (o *options) play(ctx context.Context, s simulated, d *device.Device) error
 		if err := d.Send(s.stream, s.reading(time.Now(), begin+float64(n)/60, r)); err != nil {
 			return err
 		}
+		if n+1 == o.Count {
+			break // nothing comes after it: no reason to wait
+		}
 		select {
 		case <-ctx.Done():
 			return nil
