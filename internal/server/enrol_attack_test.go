@@ -85,7 +85,7 @@ func TestHostileRequestsAtTheDoor(t *testing.T) {
 		{"not base64", "\x00\x01\x02"},
 		{"not a request", base64.StdEncoding.EncodeToString([]byte(strings.Repeat("0", 3000)))},
 		{"empty", ""},
-		{"huge", strings.Repeat("QUFB", 64<<10)},
+		{"huge", strings.Repeat("QUFB", 6<<10)},
 	}
 	for _, c := range cases {
 		status, answer := l.est(t, estCall{path: "simpleenroll", user: "A1", code: code, body: c.body})
