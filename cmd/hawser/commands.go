@@ -10,6 +10,7 @@ func commands() []*command {
 		declarationCommands(),
 		deviceCommands(),
 		dataCommands(),
+		checkCommands(),
 		ledgerCommands(),
 		backupCommands(),
 		configCommands(),

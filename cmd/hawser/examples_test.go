@@ -21,7 +21,7 @@ import (
 var story = []string{
 	"config describe", "config check", "version", "declaration check", "declaration diff", "declaration schema",
 	"declaration list", "declaration publish", "device list", "device add", "ENROL", "device code", "status", "doctor", "device show", "counts",
-	"read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
+	"check list", "check run", "check selftest", "read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
 	"backup", "erase", "ledger show", "device reopen", "device revoke", "demo search", "STOP", "ledger new-origin", "restore",
 }
 
@@ -122,7 +122,7 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 	}
 
 	run("init", example("init")...)
-	write("hawser/config.yaml", "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\n")
+	write("hawser/config.yaml", "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nconsole: 127.0.0.1:0\n")
 	write("restored/config.yaml", strings.ReplaceAll("ca: K/ca\nroots: K/roots\nkeyring: [K/keyring-a/keyring, K/keyring-b/keyring]\nledger_key: K/ledger.key\ncheckpoint: K/checkpoint\n", "K", dir+"/hawser/keys"))
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan int, 1)

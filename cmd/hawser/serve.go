@@ -55,7 +55,7 @@ checkpoint and health.`,
 				if err != nil {
 					return err
 				}
-				return server.Run(ctx, c, server.Options{Version: version, Log: e.io.err})
+				return server.Run(ctx, c, server.Options{Version: version, Log: e.io.err, Selftest: selftestApart})
 			},
 		},
 		{

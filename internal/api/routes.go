@@ -51,6 +51,7 @@ type Deps struct {
 	Data         Data
 	Ledger       *ledger.Ledger
 	Running      Running
+	Proof        Proof
 }
 
 type handlers struct{ Deps }
@@ -58,7 +59,7 @@ type handlers struct{ Deps }
 // Routes is the whole local door: pattern, permission, handler.
 func Routes(d Deps) []Route {
 	h := handlers{d}
-	return []Route{
+	return append([]Route{
 		{"GET /v1/status", "server.status", h.status},
 		{"GET /v1/counts", "server.status", h.counts},
 		{"POST /v1/backup", "server.backup", h.backup},
@@ -81,7 +82,7 @@ func Routes(d Deps) []Route {
 		{"GET /v1/ledger/export", "ledger.read", h.export},
 		{"GET /v1/ledger/checkpoint", "ledger.read", h.checkpoint},
 		{"POST /v1/verify", "ledger.read", h.verify},
-	}
+	}, proofRoutes(h)...)
 }
 
 func deviceIn(r *http.Request) (core.DeviceID, error) {

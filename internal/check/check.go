@@ -61,8 +61,13 @@ const (
 )
 
 // Every is how often a check is run, so that one missed run does not make its
-// evidence stale.
-func (c *Check) Every() time.Duration { return c.MaxAge / 3 }
+// evidence stale: also not where a product asks for a quarter of its age.
+func (c *Check) Every() time.Duration {
+	if c.MaxAge <= Critical {
+		return c.MaxAge / 3
+	}
+	return max(c.MaxAge/10, Critical/3)
+}
 
 // Built reports whether the check can look.
 func (c *Check) Built() bool { return c.Look != nil }

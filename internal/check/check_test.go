@@ -136,8 +136,10 @@ func TestRegistryRefuses(t *testing.T) {
 
 func aRound() *Round {
 	at := time.Date(2026, 11, 22, 10, 0, 0, 1000, time.UTC)
-	o := Observation{Check: "a.check", Version: 1, Kind: Query, Program: "v1", Began: at, Taken: at, Expires: at.Add(time.Minute), Source: "s",
-		Population: 2, Passing: 1, Failing: 1, Findings: []Finding{{"x", "<script>"}}, Touched: []Touch{{"table", "t"}}, Outcome: Fail}
+	o := Observation{
+		Check: "a.check", Version: 1, Kind: Query, Program: "v1", Began: at, Taken: at, Expires: at.Add(time.Minute), Source: "s",
+		Population: 2, Passing: 1, Failing: 1, Findings: []Finding{{"x", "<script>"}}, Touched: []Touch{{"table", "t"}}, Outcome: Fail,
+	}
 	p := Proof{Check: "a.check", Version: 1, Program: "v1", Violation: "v", Taken: at, Expires: at.Add(time.Hour), Before: Pass, Red: Fail, After: Pass, Saw: "x"}
 	return &Round{Number: 7, Closed: at.Add(time.Second), Previous: DigestOf([]byte("before")), Observations: []Observation{o, o}, Proofs: []Proof{p}}
 }

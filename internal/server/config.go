@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,6 +57,19 @@ type Config struct {
 	// HTTPS is the address of the HTTPS door: enrolment (EST), the ledger's
 	// checkpoint, health. Default: :8443. Example: 192.0.2.10:8443
 	HTTPS string `yaml:"https"`
+	// Console is the address of the HTTPS door for people: the console, and what
+	// a browser needs to sign in. Default: 127.0.0.1:8444. Example: 192.0.2.10:443
+	Console string `yaml:"console"`
+	// ConsoleOrigin is what people type to come to the console. Passkeys belong
+	// to it: who changes it later makes them useless. Default: https://, the
+	// first of `names`, and the port of `console`. Example: https://hawser.northwind.example
+	ConsoleOrigin string `yaml:"console_origin"`
+	// ConsoleCertificate is a PEM file with the certificate chain that browsers
+	// are shown. Default: none; the server's own authority issues one, and
+	// browsers must be told to trust its root. Example: /etc/hawser/console.pem
+	ConsoleCertificate string `yaml:"console_certificate"`
+	// ConsoleKey is the PEM file with the key of that certificate. Default: none. Example: /etc/hawser/console.key
+	ConsoleKey string `yaml:"console_key"`
 	// Names are the host names and addresses in the server's certificate:
 	// what devices dial. Default: [localhost, 127.0.0.1, "::1"]. Example: [iot.northwind.example]
 	Names []string `yaml:"names"`
@@ -106,7 +120,7 @@ func defaults(home string) Config {
 		Data: "data", CA: "keys/ca", Roots: "keys/roots",
 		Keyring:   []string{"keys/keyring-a/keyring", "keys/keyring-b/keyring"},
 		LedgerKey: "keys/ledger.key", Checkpoint: "keys/checkpoint",
-		Devices: ":8883", HTTPS: ":8443", Names: []string{"localhost", "127.0.0.1", "::1"},
+		Devices: ":8883", HTTPS: ":8443", Console: "127.0.0.1:8444", Names: []string{"localhost", "127.0.0.1", "::1"},
 		Socket: "data/hawser.sock", JournalMaxBytes: 8 << 30,
 		HandshakeTimeout: Duration(10 * time.Second), DeviceMessagesPerSecond: 1000,
 		ProductMessagesPerSecond: 20_000, Log: "text", home: home,
@@ -154,7 +168,7 @@ func ParseConfig(home string, src []byte) (*Config, error) {
 		return nil, core.E(core.Invalid, "config-syntax", "config.yaml: "+err.Error(), "`hawser config describe` lists every key with an example")
 	}
 	c.home = home
-	for _, p := range []*string{&c.Data, &c.CA, &c.Roots, &c.LedgerKey, &c.Checkpoint, &c.Socket} {
+	for _, p := range []*string{&c.Data, &c.CA, &c.Roots, &c.LedgerKey, &c.Checkpoint, &c.Socket, &c.ConsoleCertificate, &c.ConsoleKey} {
 		*p = c.at(*p)
 	}
 	for i := range c.Keyring {
@@ -203,10 +217,16 @@ func (c *Config) check() error {
 			return bad(key, p+" lies inside data", "keep it outside data: a backup of data must neither open nor sign anything")
 		}
 	}
-	for key, a := range map[string]string{"devices": c.Devices, "https": c.HTTPS} {
+	for key, a := range map[string]string{"devices": c.Devices, "https": c.HTTPS, "console": c.Console} {
 		if _, _, err := net.SplitHostPort(a); err != nil {
 			return bad(key, fmt.Sprintf("%q is no address", a), "write host:port, or :port for every address of this machine")
 		}
+	}
+	if (c.ConsoleCertificate == "") != (c.ConsoleKey == "") {
+		return bad("console_certificate", "is given without its key, or the key without it", "name both files, or neither")
+	}
+	if u, err := url.Parse(c.ConsoleOrigin); err != nil || c.ConsoleOrigin != "" && (u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "") {
+		return bad("console_origin", fmt.Sprintf("%q is no origin", c.ConsoleOrigin), "write https://HOST or https://HOST:PORT, and nothing after it")
 	}
 	if len(c.Names) == 0 {
 		return bad("names", "is empty", "name at least the host that devices dial")

@@ -86,7 +86,7 @@ func newHome(t testing.TB, env core.Environment, more string) string {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	conf := "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nnames: [localhost, 127.0.0.1]\n" + more
+	conf := "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nconsole: 127.0.0.1:0\nnames: [localhost, 127.0.0.1]\n" + more
 	if err := os.WriteFile(filepath.Join(home, "config.yaml"), []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}

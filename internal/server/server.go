@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/api"
+	"github.com/hawser-iot/hawser/internal/assurance"
+	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
 	"github.com/hawser-iot/hawser/internal/gateway"
@@ -36,12 +38,17 @@ type Options struct {
 	// Ready, if not nil, is called once when all doors are open.
 	Ready func(Addresses)
 
+	// Selftest tries every violation of every check on a twin, in a process of
+	// its own. nil: nobody does, and no check counts as seen red.
+	Selftest func(ctx context.Context, progress func(done, total int64)) ([]check.Proof, error)
+
 	waits waits // zero: usualWaits; tests shorten them
+	still bool  // no check runs by itself: twins are looked at when a trial says so
 }
 
 // Addresses are the doors as they were opened: with port 0 configured, the
 // system chose.
-type Addresses struct{ Devices, HTTPS, Socket string }
+type Addresses struct{ Devices, HTTPS, Console, Socket string }
 
 // stopTime bounds an orderly stop.
 const stopTime = 20 * time.Second
@@ -72,6 +79,9 @@ type server struct {
 	publish  sync.Mutex // one publishing at a time: store and doors must agree
 	followed follower
 	inside   *inside
+	assure   *assurance.Service
+	rounds   *checker
+	sockets  sockets
 }
 
 // follower hands identity's changes to the gateway, which is made later.
@@ -108,13 +118,21 @@ func newLog(c *Config, w io.Writer) *slog.Logger {
 // Run opens a home folder, serves until ctx is done, and returns when
 // everything has stopped. What was acknowledged is on disk, however it ends.
 func Run(ctx context.Context, c *Config, o Options) error {
+	return newServer(c, o).run(ctx)
+}
+
+func newServer(c *Config, o Options) *server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	if o.waits == (waits{}) {
 		o.waits = usualWaits()
 	}
-	s := &server{c: c, opt: o, log: newLog(c, o.Log), started: o.Now()}
+	return &server{c: c, opt: o, log: newLog(c, o.Log), started: o.Now()}
+}
+
+// run opens, serves until ctx is done, and gives everything back.
+func (s *server) run(ctx context.Context) error {
 	err := s.open(ctx)
 	if err == nil {
 		err = s.serve(ctx)
@@ -180,7 +198,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.jobs = append(s.jobs, s.ownJobs()...)
-	return nil
+	return s.openAssurance(ctx)
 }
 
 // installed refuses where no installation is, before anything is made there.
@@ -303,6 +321,9 @@ func (s *server) serve(ctx context.Context) error {
 		work.Go(func() { j.loop(jobsCtx, s.log, s.opt.Now) })
 	}
 	s.runTelemetry(jobsCtx, &work)
+	if !s.opt.still {
+		work.Go(func() { s.rounds.loop(jobsCtx) })
+	}
 	part("devices' door", func() error { return s.gateway.Serve(ctx, mqttL) })
 	part("HTTPS door", func() error { return https.ServeTLS(newCapped(httpsL, maxHTTPSConnections, maxHTTPSPerSource), "", "") })
 	part("local socket", func() error { return local.Serve(localL) })

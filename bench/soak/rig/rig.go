@@ -23,7 +23,7 @@ import (
 
 // Base is the configuration of an installation on this machine alone, whose
 // doors the system chooses anew at every start.
-const Base = "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nnames: [localhost, 127.0.0.1]\n"
+const Base = "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nconsole: 127.0.0.1:0\nnames: [localhost, 127.0.0.1]\n"
 
 // Home is one installation and, while it runs, its server.
 type Home struct {

@@ -1,0 +1,145 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/hawser-iot/hawser/internal/assurance"
+	"github.com/hawser-iot/hawser/internal/check"
+	"github.com/hawser-iot/hawser/internal/core"
+)
+
+// Proof says how everything stands, and looks again.
+type Proof interface {
+	State(context.Context) (assurance.State, error)
+	// Run takes a look with the checks of a row, with one check, or with all,
+	// and says how everything stands then.
+	Run(ctx context.Context, by core.Actor, q RunRequest, progress func(done, total int64)) (assurance.State, error)
+	// Selftest tries every violation on a twin, keeps the proofs, and gives them.
+	Selftest(ctx context.Context, by core.Actor, progress func(done, total int64)) ([]check.Proof, error)
+	Claims(context.Context) ([]assurance.ClaimState, error)
+	Waivers(context.Context) ([]assurance.Waiver, error)
+	AskWaiver(ctx context.Context, by core.Actor, q assurance.WaiverRequest) (assurance.Waiver, error)
+	ApproveWaiver(ctx context.Context, by core.Actor, id string) (assurance.Waiver, error)
+	EndWaiver(ctx context.Context, by core.Actor, id string) (assurance.Waiver, error)
+}
+
+// RunRequest says which checks look; nothing: all.
+type RunRequest struct {
+	Row   string `json:"row,omitempty"`
+	Check string `json:"check,omitempty"`
+}
+
+// Validate holds that there is such a row.
+func (r *RunRequest) Validate() error {
+	if r.Row == "" {
+		return nil
+	}
+	if _, ok := assurance.FindRow(assurance.RowID(r.Row)); !ok {
+		return core.E(core.Invalid, "row", "there is no row "+r.Row, "`hawser check list` shows all 132")
+	}
+	return nil
+}
+
+// WaiverRequest asks that a row be accepted for a while.
+type WaiverRequest struct {
+	Row      string   `json:"row"`
+	Subjects []string `json:"subjects,omitempty"` // empty: all that is exposed now
+	Reason   string   `json:"reason"`
+	Instead  string   `json:"instead"` // the control that makes up for it
+	Days     int      `json:"days,omitempty"`
+}
+
+// Validate bounds the request; the rest is for the rules.
+func (r *WaiverRequest) Validate() error {
+	if r.Days < 0 || r.Days > 90 {
+		return core.E(core.Invalid, "waiver-end", "a waiver lasts 1 to 90 days", "give `days`, or nothing for 30")
+	}
+	return nil
+}
+
+func proofRoutes(h handlers) []Route {
+	return []Route{
+		{"GET /v1/checks", "check.list", h.checks},
+		{"POST /v1/checks/run", "check.run", h.runChecks},
+		{"POST /v1/checks/selftest", "check.run", h.selftest},
+		{"GET /v1/claims", "check.list", h.claims},
+		{"GET /v1/waivers", "check.list", h.waivers},
+		{"POST /v1/waivers", "waiver.ask", h.askWaiver},
+		{"POST /v1/waivers/{waiver}/approve", "waiver.approve", h.approveWaiver},
+		{"POST /v1/waivers/{waiver}/end", "waiver.ask", h.endWaiver},
+	}
+}
+
+func (h handlers) checks(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
+	s, err := h.Proof.State(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, s)
+}
+
+func (h handlers) runChecks(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	var req RunRequest
+	if err := decode(r, &req); err != nil {
+		return err
+	}
+	return long(w, r, func(progress func(done, total int64)) (any, error) {
+		return h.Proof.Run(r.Context(), by, req, progress)
+	})
+}
+
+func (h handlers) selftest(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	return long(w, r, func(progress func(done, total int64)) (any, error) {
+		return h.Proof.Selftest(r.Context(), by, progress)
+	})
+}
+
+func (h handlers) claims(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
+	c, err := h.Proof.Claims(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, c)
+}
+
+func (h handlers) waivers(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
+	all, err := h.Proof.Waivers(r.Context())
+	if err != nil {
+		return err
+	}
+	if all == nil {
+		all = []assurance.Waiver{}
+	}
+	return writeJSON(w, all)
+}
+
+func (h handlers) askWaiver(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	var req WaiverRequest
+	if err := decode(r, &req); err != nil {
+		return err
+	}
+	made, err := h.Proof.AskWaiver(r.Context(), by, assurance.WaiverRequest{
+		Row: assurance.RowID(req.Row), Subjects: req.Subjects, Reason: req.Reason, Instead: assurance.ControlID(req.Instead), Days: req.Days,
+	})
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, made)
+}
+
+func (h handlers) approveWaiver(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	made, err := h.Proof.ApproveWaiver(r.Context(), by, r.PathValue("waiver"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, made)
+}
+
+func (h handlers) endWaiver(w http.ResponseWriter, r *http.Request, by core.Actor) error {
+	made, err := h.Proof.EndWaiver(r.Context(), by, r.PathValue("waiver"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, made)
+}

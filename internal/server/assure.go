@@ -1,0 +1,188 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/assurance"
+	"github.com/hawser-iot/hawser/internal/check"
+	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/ledger"
+)
+
+const (
+	// checkTime is how long one check may look before it counts as hung.
+	checkTime = 10 * time.Second
+	// roundEvery is how often what was observed goes under the ledger.
+	roundEvery = time.Minute
+	// examineBack is how far back the daily look at the rounds goes.
+	examineBack = 8 * 24 * time.Hour
+	// renewProofs is how long before a proof ends its trial is repeated.
+	renewProofs = 24 * time.Hour
+)
+
+// openAssurance gathers the checks of all capabilities and brings back what
+// was observed before.
+func (s *server) openAssurance(ctx context.Context) error {
+	registry, err := check.NewRegistry(s.checks()...)
+	if err != nil {
+		return fmt.Errorf("gather checks: %w", err)
+	}
+	if s.assure, err = assurance.New(ctx, assurance.Deps{
+		Update: update[assurance.Tx](s.store), View: view[assurance.Tx](s.store), Checks: registry,
+		Declarations: s.decl, Ledger: roundsIn{s.ledger}, Program: s.opt.Version, Now: s.opt.Now,
+	}); err != nil {
+		return err
+	}
+	s.rounds = &checker{s: s, registry: registry, running: map[string]bool{}, next: map[string]time.Time{}}
+	s.jobs = append(s.jobs,
+		&job{name: "evidence-rounds", period: roundEvery, run: s.assure.CloseRound},
+		&job{name: "evidence-examined", period: 24 * time.Hour, run: func(ctx context.Context) error {
+			_, wrong, err := s.assure.Examine(ctx, s.opt.Now().Add(-examineBack))
+			if err == nil && len(wrong) > 0 {
+				err = core.E(core.Conflict, "evidence-altered", "the evidence was changed: "+wrong[0], "find out who writes to control.db; nothing is proved until the server starts over evidence that agrees")
+			}
+			return err
+		}},
+	)
+	if s.opt.Selftest != nil {
+		s.jobs = append(s.jobs, &job{name: "selftest", period: time.Hour, run: func(ctx context.Context) error {
+			due, err := s.untried(ctx)
+			if err != nil || !due {
+				return err
+			}
+			_, err = s.selftest(ctx, nil)
+			return err
+		}})
+	}
+	return nil
+}
+
+// roundsIn finds the records of rounds in the ledger.
+type roundsIn struct{ l *ledger.Ledger }
+
+// Round looks from a position on. A record that is not hashed into the tree as
+// it stands is an error, not unknown.
+func (r roundsIn) Round(ctx context.Context, number, from uint64) (assurance.RoundRecord, error) {
+	want := strconv.FormatUint(number, 10)
+	for {
+		found, next, err := r.l.List(ctx, ledger.Filter{Kind: assurance.RecordObserved}, from, 16)
+		if err != nil {
+			return assurance.RoundRecord{}, err
+		}
+		for i := range found {
+			if factOf(&found[i].Record, "round") != want {
+				continue
+			}
+			e, err := r.l.Get(ctx, found[i].Position)
+			if err != nil {
+				return assurance.RoundRecord{}, err
+			}
+			h, err := core.ParseHash(factOf(&e.Record, "digest"))
+			return assurance.RoundRecord{Position: e.Position, Digest: h, Time: e.Record.Time}, err
+		}
+		if next == 0 {
+			return assurance.RoundRecord{}, core.E(core.Unknown, "no-round-record", "the ledger has no record of round "+want, "")
+		}
+		from = next
+	}
+}
+
+func factOf(r *core.Record, name string) string {
+	for _, f := range r.Facts {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return ""
+}
+
+// checker runs every check in its turn. One that hangs is left behind and not
+// started again until it came back; the others go on.
+type checker struct {
+	s        *server
+	registry *check.Registry
+
+	mu      sync.Mutex           // guards what follows
+	running map[string]bool      // looks that have not come back
+	next    map[string]time.Time // when each check is due
+}
+
+// loop looks for checks that are due, until ctx is done.
+func (c *checker) loop(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		for _, k := range c.due() {
+			if _, err := c.run(ctx, k); err != nil && ctx.Err() == nil {
+				c.s.log.ErrorContext(ctx, "an observation was not kept", slog.String("check", k.ID), slog.Any("err", err))
+			}
+			if ctx.Err() != nil {
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// due are the checks whose time has come, by the system's clock: a clock of
+// the installation that stands still must not stop the checks.
+func (c *checker) due() []*check.Check {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []*check.Check
+	for _, k := range c.registry.All() {
+		if !k.Built() || c.running[k.ID] || now.Before(c.next[k.ID]) {
+			continue
+		}
+		c.next[k.ID] = now.Add(k.Every())
+		out = append(out, k)
+	}
+	return out
+}
+
+// run takes one look and keeps what came of it.
+func (c *checker) run(ctx context.Context, k *check.Check) (check.Observation, error) {
+	c.mu.Lock()
+	c.running[k.ID] = true
+	c.mu.Unlock()
+	inner := *k
+	inner.Look = func(ctx context.Context, l *check.Look) error {
+		defer func() { c.mu.Lock(); delete(c.running, k.ID); c.mu.Unlock() }()
+		return k.Look(ctx, l)
+	}
+	o := check.Take(ctx, &inner, c.s.opt.Version, c.s.opt.Now, checkTime)
+	if ctx.Err() != nil {
+		return o, nil // the server stops: that the look was cut says nothing
+	}
+	return o, c.s.assure.Observe(ctx, o)
+}
+
+// runAll takes one look with every check that has one, or those of one row, in
+// their order, and says how everything stands then.
+func (c *checker) runAll(ctx context.Context, only func(*check.Check) bool, progress func(done, total int64)) error {
+	var list []*check.Check
+	for _, k := range c.registry.All() {
+		if k.Built() && only(k) {
+			list = append(list, k)
+		}
+	}
+	for i, k := range list {
+		if _, err := c.run(ctx, k); err != nil {
+			return err
+		}
+		if progress != nil {
+			progress(int64(i+1), int64(len(list)))
+		}
+	}
+	return ctx.Err()
+}

@@ -1,0 +1,15 @@
+package server
+
+import (
+	"github.com/hawser-iot/hawser/internal/check"
+)
+
+// checks are all that the program holds itself to, gathered from where each is
+// known best.
+func (s *server) checks() [][]check.Check {
+	return [][]check.Check{
+		s.doorChecks(),
+		s.jobChecks(),
+		missingChecks(),
+	}
+}

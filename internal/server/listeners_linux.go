@@ -1,0 +1,120 @@
+package server
+
+import (
+	"bufio"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// sockets tells listening sockets that this process holds from others. It
+// looks through all files of the process only when a socket appears that it
+// has not seen: a server with many devices has many files.
+type sockets struct {
+	mu   sync.Mutex
+	ours map[string]bool // by inode, of those in the last table
+}
+
+// listeners reads the kernel's table of listening TCP sockets (proc(5)) of
+// this network namespace, and which of them this process holds.
+func (k *sockets) listeners() ([]listener, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out []listener
+	var inodes []string
+	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		f, err := os.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a kernel without that protocol
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read listening sockets: %w", err)
+		}
+		found, at, err := listening(f)
+		_ = f.Close() // only read
+		if err != nil {
+			return nil, fmt.Errorf("read listening sockets: %w", err)
+		}
+		out, inodes = append(out, found...), append(inodes, at...)
+	}
+	if slices.ContainsFunc(inodes, func(i string) bool { _, known := k.ours[i]; return !known }) {
+		own, err := ownSockets()
+		if err != nil {
+			return nil, err
+		}
+		k.ours = map[string]bool{}
+		for _, i := range inodes {
+			k.ours[i] = own[i]
+		}
+	}
+	for i := range out {
+		out[i].ours = k.ours[inodes[i]]
+	}
+	slices.SortStableFunc(out, func(a, b listener) int { return a.addr.Compare(b.addr) })
+	return out, nil
+}
+
+// listening reads a table up to its first connection: what listens comes first.
+func listening(r io.Reader) (out []listener, inodes []string, err error) {
+	sc := bufio.NewScanner(r)
+	sc.Scan() // the names of the columns
+	for sc.Scan() {
+		f := strings.Fields(sc.Text())
+		const listen = "0A"
+		if len(f) < 10 || f[3] != listen {
+			break
+		}
+		addr, err := procAddr(f[1])
+		if err != nil {
+			return nil, nil, err
+		}
+		out, inodes = append(out, listener{addr: addr}), append(inodes, f[9])
+	}
+	return out, inodes, sc.Err()
+}
+
+// procAddr reads "0100007F:1F90": 32-bit words in the machine's order.
+func procAddr(s string) (netip.AddrPort, error) {
+	ip, port, _ := strings.Cut(s, ":")
+	b, err := hex.DecodeString(ip)
+	p, perr := strconv.ParseUint(port, 16, 16)
+	if err != nil || perr != nil || len(b)%4 != 0 {
+		return netip.AddrPort{}, fmt.Errorf("%q is no address", s)
+	}
+	for i := 0; i < len(b); i += 4 {
+		slices.Reverse(b[i : i+4]) // every machine that we build for is little-endian
+	}
+	a, ok := netip.AddrFromSlice(b)
+	if !ok {
+		return netip.AddrPort{}, fmt.Errorf("%q is no address", s)
+	}
+	return netip.AddrPortFrom(a, uint16(p)), nil
+}
+
+// ownSockets are the inodes of this process's sockets.
+func ownSockets() (map[string]bool, error) {
+	const dir = "/proc/self/fd"
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read own sockets: %w", err)
+	}
+	out := map[string]bool{}
+	for _, e := range list {
+		to, err := os.Readlink(dir + "/" + e.Name())
+		if err != nil {
+			continue // closed meanwhile
+		}
+		if inode, ok := strings.CutPrefix(to, "socket:["); ok {
+			out[strings.TrimSuffix(inode, "]")] = true
+		}
+	}
+	return out, nil
+}

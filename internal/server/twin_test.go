@@ -1,0 +1,28 @@
+package server
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/check"
+)
+
+// TestSelftest sees every check of the program turn red by each of its
+// violations, on a twin, and green again.
+func TestSelftest(t *testing.T) {
+	begin := time.Now()
+	last := begin
+	proofs, err := Selftest(t.Context(), SelftestOptions{Version: "test", Progress: func(p check.Proof, done, total int) {
+		t.Logf("%d/%d %s %s: %v in %s; saw %s %s", done, total, p.Check, p.Violation, p.OK(), time.Since(last).Round(time.Millisecond), p.Saw, p.Error)
+		last = time.Now()
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range proofs {
+		if !p.OK() {
+			t.Errorf("%s by %s: %s, %s, %s: %s", p.Check, p.Violation, p.Before, p.Red, p.After, p.Error)
+		}
+	}
+	t.Logf("%d trials in %s", len(proofs), time.Since(begin).Round(time.Millisecond))
+}
