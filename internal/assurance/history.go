@@ -188,9 +188,8 @@ func (s *Service) examine(ctx context.Context, kept *StoredRound) (*check.Round,
 }
 
 // Examine walks the rounds that closed since a time, holds each against the
-// one before and against the ledger, and returns how many it saw. What is
-// wrong is remembered: everything is tampered from then on, until the program
-// starts again over evidence that agrees.
+// one before and against the ledger, and returns how many it saw. While
+// anything is wrong, everything is tampered.
 func (s *Service) Examine(ctx context.Context, since time.Time) (seen int, wrong []string, err error) {
 	const page = 64
 	var from uint64
@@ -224,9 +223,7 @@ func (s *Service) Examine(ctx context.Context, since time.Time) (seen int, wrong
 	if before == nil && s.last.Number > 0 && !s.last.Closed.Before(since) || before != nil && before.Number < s.last.Number {
 		wrong = append(wrong, fmt.Sprintf("round %d, the newest, is gone", s.last.Number))
 	}
-	for _, w := range wrong {
-		s.breaks("%s", w)
-	}
+	s.examined = wrong
 	return seen, wrong, nil
 }
 

@@ -104,7 +104,9 @@ type Service struct {
 	proofs  map[string][]check.Proof
 	pending [][]byte // as it was handed to storage since the last round
 	last    StoredRound
-	broken  []string
+	broken  []string // found when it was loaded or written
+	// examined is what the last look at the rounds found wrong.
+	examined []string
 }
 
 // New loads the newest evidence and holds it against the rounds that it came
@@ -257,7 +259,7 @@ func (s *Service) Input(ctx context.Context) (Input, error) {
 	defer s.mu.Unlock()
 	in := Input{
 		At: s.d.Now().UTC().Truncate(time.Microsecond), Program: s.d.Program, Facts: FactsOf(policies), Checks: slices.Clone(s.declared),
-		Waivers: waivers, Broken: slices.Clone(s.broken), Latest: map[string]check.Observation{}, Proofs: map[string][]check.Proof{},
+		Waivers: waivers, Broken: slices.Concat(s.broken, s.examined), Latest: map[string]check.Observation{}, Proofs: map[string][]check.Proof{},
 	}
 	for id, o := range s.latest {
 		in.Latest[id] = o

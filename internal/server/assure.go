@@ -19,8 +19,6 @@ const (
 	checkTime = 10 * time.Second
 	// roundEvery is how often what was observed goes under the ledger.
 	roundEvery = time.Minute
-	// examineBack is how far back the daily look at the rounds goes.
-	examineBack = 8 * 24 * time.Hour
 	// renewProofs is how long before a proof ends its trial is repeated.
 	renewProofs = 24 * time.Hour
 )
@@ -32,6 +30,10 @@ func (s *server) openAssurance(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("gather checks: %w", err)
 	}
+	// What was recorded before a stop has its place before it is asked for.
+	if err := s.sequenced(ctx); err != nil {
+		return err
+	}
 	if s.assure, err = assurance.New(ctx, assurance.Deps{
 		Update: update[assurance.Tx](s.store), View: view[assurance.Tx](s.store), Checks: registry,
 		Declarations: s.decl, Ledger: roundsIn{s.ledger}, Program: s.opt.Version, Now: s.opt.Now,
@@ -41,13 +43,6 @@ func (s *server) openAssurance(ctx context.Context) error {
 	s.rounds = &checker{s: s, registry: registry, running: map[string]bool{}, next: map[string]time.Time{}}
 	s.jobs = append(s.jobs,
 		&job{name: "evidence-rounds", period: roundEvery, run: s.assure.CloseRound},
-		&job{name: "evidence-examined", period: 24 * time.Hour, run: func(ctx context.Context) error {
-			_, wrong, err := s.assure.Examine(ctx, s.opt.Now().Add(-examineBack))
-			if err == nil && len(wrong) > 0 {
-				err = core.E(core.Conflict, "evidence-altered", "the evidence was changed: "+wrong[0], "find out who writes to control.db; nothing is proved until the server starts over evidence that agrees")
-			}
-			return err
-		}},
 	)
 	if s.opt.Selftest != nil {
 		s.jobs = append(s.jobs, &job{name: "selftest", period: time.Hour, run: func(ctx context.Context) error {

@@ -10,6 +10,7 @@ func (s *server) checks() [][]check.Check {
 	return [][]check.Check{
 		s.doorChecks(),
 		s.jobChecks(),
+		s.evidenceChecks(),
 		missingChecks(),
 	}
 }

@@ -26,6 +26,10 @@ func (p proof) Run(ctx context.Context, _ core.Actor, q api.RunRequest, progress
 	if err := p.s.rounds.runAll(ctx, only, progress); err != nil {
 		return assurance.State{}, err
 	}
+	// Who asked may want to show it: it is under the ledger when this returns.
+	if err := p.CloseRound(ctx); err != nil {
+		return assurance.State{}, err
+	}
 	return p.State(ctx)
 }
 
@@ -42,7 +46,10 @@ func (s *server) selftest(ctx context.Context, progress func(done, total int64))
 	if err != nil {
 		return nil, err
 	}
-	return proofs, s.assure.Prove(ctx, proofs...)
+	if err := s.assure.Prove(ctx, proofs...); err != nil {
+		return nil, err
+	}
+	return proofs, s.assure.CloseRound(ctx)
 }
 
 // untried reports whether a check has no good proof of this very program that
