@@ -211,3 +211,41 @@ func clip(s string) string {
 	}
 	return s
 }
+
+// Cosignature says that a witness saw a checkpoint at a time, in seconds since
+// 1970.
+type Cosignature struct {
+	Witness string
+	Time    uint64
+}
+
+// Cosignatures are those of a checkpoint that witnesses with the given public
+// keys (NAME+ID+KEY) made, in the order of the keys. What others put there is
+// passed over; a wrong cosignature under a given key is an error.
+func Cosignatures(note []byte, witnesses []string) ([]Cosignature, error) {
+	c, err := parseCheckpoint(string(note))
+	if err != nil {
+		return nil, err
+	}
+	var out []Cosignature
+	for _, text := range witnesses {
+		w, err := parseKey(text)
+		if err != nil {
+			return nil, err
+		}
+		if w.alg != algWitness {
+			return nil, fmt.Errorf("the key of %s is not a witness's", w.name)
+		}
+		for _, s := range c.sigs {
+			if s.name != w.name || s.id != w.id {
+				continue
+			}
+			one := Checkpoint{text: c.text, sigs: []signature{s}}
+			if !one.witnessedBy(w) {
+				return nil, fmt.Errorf("the cosignature of %s is wrong", w.name)
+			}
+			out = append(out, Cosignature{w.name, binary.BigEndian.Uint64(s.sig)})
+		}
+	}
+	return out, nil
+}

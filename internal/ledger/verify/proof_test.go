@@ -272,3 +272,29 @@ func FuzzLog(f *testing.F) {
 		}
 	})
 }
+
+// TestCosignatures holds that a witness's time is read, strangers are passed
+// over, and a wrong cosignature under a known key is not.
+func TestCosignatures(t *testing.T) {
+	s := newScene(t)
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32))
+	signed, verifier := cosign(string(s.middle), "witness.example/w1", key, 1800000000)
+	got, err := verify.Cosignatures([]byte(signed), []string{verifier})
+	if want := (verify.Cosignature{Witness: "witness.example/w1", Time: 1800000000}); err != nil || len(got) != 1 || got[0] != want {
+		t.Errorf("cosigned by %v, %v; want %v", got, err, want)
+	}
+	_, other := cosign(string(s.middle), "witness.example/w2", ed25519.NewKeyFromSeed(make([]byte, 32)), 1)
+	if got, err := verify.Cosignatures([]byte(signed), []string{other}); err != nil || len(got) != 0 {
+		t.Errorf("a witness who saw nothing: %v, %v", got, err)
+	}
+	moved := []byte(signed)
+	for i := len(moved) - 10; ; i-- { // another signature, well formed
+		if moved[i] != 'A' {
+			moved[i] = 'A'
+			break
+		}
+	}
+	if got, err := verify.Cosignatures(moved, []string{verifier}); err == nil {
+		t.Errorf("a wrong cosignature is taken: %v", got)
+	}
+}
