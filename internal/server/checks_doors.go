@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -50,11 +51,15 @@ func (s *server) lookAtDoors(ctx context.Context, l *check.Look) error {
 	for _, x := range all {
 		name := x.addr.String()
 		if !x.ours {
+			if s.opt.still {
+				l.Exclude(name, "another program's: a twin asks nobody")
+				continue
+			}
 			if foreign++; foreign > maxForeignPorts {
 				l.Exclude(name, "another program's, and many were asked")
 				continue
 			}
-			if clear, err := speaksMQTT(ctx, x.reach()); err == nil && clear {
+			if s.foreign.clear(ctx, x, l.Now) {
 				l.Fail(name, "another program on this machine takes MQTT without TLS here")
 			} else {
 				l.Exclude(name, "another program's, and it does not speak MQTT in clear")
@@ -212,8 +217,46 @@ func speaksMQTT(ctx context.Context, addr string) (bool, error) {
 
 // listener is one listening TCP socket of this machine.
 type listener struct {
-	addr netip.AddrPort
-	ours bool // this very process holds it
+	addr  netip.AddrPort
+	inode string
+	ours  bool // this very process holds it
+}
+
+// askAgain is how long the answer of another program's port is believed. Most
+// of them log a stranger's packet, so they are not asked every few seconds;
+// one that took MQTT in clear is, until it is gone.
+const askAgain = time.Hour
+
+// foreign remembers what the ports of other programs answered.
+type foreign struct {
+	mu    sync.Mutex           // guards what follows
+	quiet map[string]time.Time // by inode, until when it is believed
+}
+
+// clear reports whether another program's port takes MQTT without TLS.
+func (f *foreign) clear(ctx context.Context, x listener, now time.Time) bool {
+	f.mu.Lock()
+	believed := now.Before(f.quiet[x.inode])
+	f.mu.Unlock()
+	if believed {
+		return false
+	}
+	clear, err := speaksMQTT(ctx, x.reach())
+	if err == nil && clear {
+		return true
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.quiet == nil {
+		f.quiet = map[string]time.Time{}
+	}
+	for inode, until := range f.quiet {
+		if !now.Before(until) {
+			delete(f.quiet, inode)
+		}
+	}
+	f.quiet[x.inode] = now.Add(askAgain)
+	return false
 }
 
 // reach is an address at which it can be dialled from here.

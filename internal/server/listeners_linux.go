@@ -76,7 +76,7 @@ func listening(r io.Reader) (out []listener, inodes []string, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		out, inodes = append(out, listener{addr: addr}), append(inodes, f[9])
+		out, inodes = append(out, listener{addr: addr, inode: f[9]}), append(inodes, f[9])
 	}
 	return out, inodes, sc.Err()
 }

@@ -82,6 +82,7 @@ type server struct {
 	assure   *assurance.Service
 	rounds   *checker
 	sockets  sockets
+	foreign  foreign
 }
 
 // follower hands identity's changes to the gateway, which is made later.
