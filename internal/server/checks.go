@@ -11,6 +11,7 @@ func (s *server) checks() [][]check.Check {
 		s.doorChecks(),
 		s.jobChecks(),
 		s.evidenceChecks(),
+		s.riskChecks(),
 		missingChecks(),
 	}
 }
