@@ -1,0 +1,74 @@
+package console
+
+import (
+	"context"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/declaration"
+	"github.com/hawser-iot/hawser/internal/identity"
+	"github.com/hawser-iot/hawser/internal/ledger"
+	"github.com/hawser-iot/hawser/internal/telemetry"
+)
+
+// Declarations knows what is in force and what was; *declaration.Service.
+type Declarations interface {
+	All(context.Context) ([]*declaration.Policy, error)
+	Current(context.Context, core.ProductID) (*declaration.Policy, error)
+	History(context.Context, core.ProductID) ([]declaration.Version, error)
+}
+
+// Devices is the register; *identity.Service.
+type Devices interface {
+	// Find lists devices by id, and says where to go on.
+	Find(identity.Query) identity.Found
+	Device(core.DeviceID) (identity.Device, error)
+	Birth(context.Context, core.DeviceID) (identity.BirthRow, error)
+	Counts() identity.Counts
+	// Refusals is how often enrolment, renewal and admission were refused
+	// since the start, by reason.
+	Refusals() map[string]uint64
+}
+
+// Data opens read sessions; *telemetry.ReadService.
+type Data interface {
+	Read(ctx context.Context, by core.Actor, q telemetry.ReadRequest, yield func(*telemetry.OpenReading) error) (telemetry.ReadDone, error)
+}
+
+// Counted is what became of messages.
+type Counted struct {
+	Accepted, Stored, DroppedFields, Duplicates uint64
+
+	Refused []telemetry.ReasonCount // by reason
+}
+
+// Connection is one connection of a device that was refused or ended.
+type Connection struct {
+	Time    time.Time
+	Reason  string
+	Source  string // a /24 or a /48
+	Subject core.Subject
+}
+
+// Running is the running server.
+type Running interface {
+	// Counts are what became of the messages of a product; "": of all.
+	Counts(context.Context, core.ProductID) (Counted, error)
+	// CountsOf are what became of the messages of one owner's device.
+	CountsOf(context.Context, core.Subject) (Counted, error)
+	Connected(core.DeviceID) bool
+	// Sessions is how many devices are connected.
+	Sessions() int
+	// Connections are the last that were refused or ended, oldest first.
+	Connections() []Connection
+}
+
+// Ledger is the log of everything that happened; *ledger.Ledger.
+type Ledger interface {
+	Status() ledger.Status
+	Latest() ledger.Checkpoint
+	Sequence(context.Context) (int, error)
+	Entries(ctx context.Context, from, to uint64) ([]ledger.Entry, error)
+	List(ctx context.Context, f ledger.Filter, from uint64, limit int) ([]ledger.Entry, uint64, error)
+	VerifierKey() string
+}
