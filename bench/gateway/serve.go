@@ -23,6 +23,7 @@ import (
 
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
+	"github.com/hawser-iot/hawser/internal/gate"
 	"github.com/hawser-iot/hawser/internal/gateway"
 	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/journal"
@@ -98,8 +99,20 @@ func serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	turnstile, err := gate.New(ctx, gate.Deps{
+		Update: func(ctx context.Context, fn func(gate.Tx) error) error {
+			return st.Update(ctx, func(tx *store.Tx) error { return fn(tx) })
+		},
+		View: func(ctx context.Context, fn func(gate.Tx) error) error {
+			return st.View(ctx, func(tx *store.Tx) error { return fn(tx) })
+		},
+		Now: now, Key: make([]byte, 32),
+	})
+	if err != nil {
+		return err
+	}
 	ids, err := identity.New(ctx, identity.Deps{
-		CA: ca, Policies: terms{policy}, Keys: keys, Now: now, Notify: func(identity.Change) {},
+		Gate: turnstile, CA: ca, Policies: terms{policy}, Keys: keys, Now: now, Notify: func(identity.Change) {},
 		Update: func(ctx context.Context, fn func(identity.Tx) error) error {
 			return st.Update(ctx, func(tx *store.Tx) error { return fn(tx) })
 		},

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
+	"github.com/hawser-iot/hawser/internal/gate"
 	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/journal"
 	"github.com/hawser-iot/hawser/internal/kms"
@@ -168,8 +169,17 @@ func (d *door) open() {
 		t.Fatal(err)
 	}
 	d.policy = must[*declaration.Policy](t)(declaration.Compile(parsed))
+	turnstile := must[*gate.Gate](t)(gate.New(ctx, gate.Deps{
+		Update: func(ctx context.Context, fn func(gate.Tx) error) error {
+			return d.store.Update(ctx, func(tx *store.Tx) error { return fn(tx) })
+		},
+		View: func(ctx context.Context, fn func(gate.Tx) error) error {
+			return d.store.View(ctx, func(tx *store.Tx) error { return fn(tx) })
+		},
+		Now: d.now, Key: make([]byte, 32),
+	}))
 	d.ids = must[*identity.Service](t)(identity.New(ctx, identity.Deps{
-		CA: d.ca, Policies: d, Keys: d.keys, Now: d.now,
+		Gate: turnstile, CA: d.ca, Policies: d, Keys: d.keys, Now: d.now,
 		Update: func(ctx context.Context, fn func(identity.Tx) error) error {
 			return d.store.Update(ctx, func(tx *store.Tx) error { return fn(tx) })
 		},

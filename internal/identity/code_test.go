@@ -1,12 +1,9 @@
 package identity
 
 import (
-	"fmt"
 	"math"
-	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
 )
@@ -108,69 +105,4 @@ func FuzzParseCode(f *testing.F) {
 			t.Fatalf("%q: hash %s, ok %t", s, h, ok)
 		}
 	})
-}
-
-func TestThrottle(t *testing.T) {
-	now := fixedClock()
-	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	var th throttle
-	for i := range sourceBurst {
-		if w := th.admit(a, now); w > 0 {
-			t.Fatalf("held after %d failures", i)
-		}
-		th.fail(a, now)
-	}
-	if th.admit(a, now) == 0 {
-		t.Error("not held after the burst")
-	}
-	if th.admit(b, now) > 0 {
-		t.Error("the neighbour is held")
-	}
-	if w := th.admit(a, now); w > sourceRefill {
-		t.Errorf("must wait %s", w)
-	}
-	if th.admit(a, now.Add(sourceRefill+time.Second)) > 0 {
-		t.Error("held after the wait")
-	}
-	// One customer's IPv6 addresses are one source.
-	for i := range sourceBurst {
-		th.fail(netip.MustParseAddr(fmt.Sprintf("2001:db8:0:1%02x::%x", i, i)), now)
-	}
-	if th.admit(netip.MustParseAddr("2001:db8:0:1ff::77"), now) == 0 {
-		t.Error("a /56 changes its address and goes on")
-	}
-	if th.admit(netip.MustParseAddr("2001:db8:0:200::1"), now) > 0 {
-		t.Error("the /56 beside is held")
-	}
-	if th.admit(netip.Addr{}, now) > 0 {
-		t.Error("no address: held without a failure")
-	}
-	if prefixOf(netip.MustParseAddr("::ffff:192.0.2.1")) != prefixOf(a) {
-		t.Error("one address in two forms is two sources")
-	}
-}
-
-func TestThrottleUnderManyStrangers(t *testing.T) {
-	now := fixedClock()
-	var th throttle
-	for i := range 3 * sourceMax {
-		th.fail(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)
-	}
-	if n := len(th.sources); n > sourceMax {
-		t.Errorf("%d sources remembered", n)
-	}
-	// The global budget is used up: who fails is held sooner, who does not is
-	// served.
-	s := netip.MustParseAddr("203.0.113.5")
-	if th.admit(s, now) > 0 {
-		t.Error("a source without failures is held by strangers")
-	}
-	th.fail(s, now)
-	th.fail(s, now)
-	if th.admit(s, now) == 0 {
-		t.Error("a guesser has its full burst while the budget is used up")
-	}
-	if th.admit(s, now.Add(2*sourceRefill)) > 0 {
-		t.Error("held after the wait")
-	}
 }

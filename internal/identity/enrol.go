@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/gate"
 )
 
 // badCode is the one answer to an unknown device, a wrong code, a spent one and
@@ -32,13 +33,17 @@ func (s *Service) Enrol(ctx context.Context, source netip.Addr, id core.DeviceID
 }
 
 func (s *Service) enrol(ctx context.Context, source netip.Addr, id core.DeviceID, code string, csrDER []byte) ([][]byte, error) {
-	now := s.d.Now()
-	if wait := s.throttle.admit(source, now); wait > 0 {
-		return nil, tooMany("source-throttled", "too many failed enrolments from this address", wait)
-	}
-	st, hash, err := s.checkCode(id, code, now)
+	// CC 1.13, 1.14: counted before it is compared. A code has 135 bits: only
+	// the source is slowed down, neither a device nor its code can be locked.
+	ticket, err := s.d.Gate.Open(ctx, gate.Attempt{Means: gate.EnrolmentCode, Account: string(id), Source: source})
 	if err != nil {
-		s.throttle.fail(source, now)
+		return nil, closed(err)
+	}
+	st, hash, err := s.verifyCode(ticket, id, code)
+	if err != nil {
+		if gerr := ticket.Wrong(ctx); gerr != nil {
+			return nil, unavailable(gerr)
+		}
 		if core.ReasonOf(err) == "code-spent" {
 			// Whoever holds a code that is spent holds a secret of the device:
 			// that is evidence. It is no authority any more, so it changes
@@ -49,6 +54,9 @@ func (s *Service) enrol(ctx context.Context, source netip.Addr, id core.DeviceID
 			}
 		}
 		return nil, err
+	}
+	if err := ticket.Right(ctx); err != nil {
+		return nil, unavailable(err)
 	}
 	terms, err := s.terms(ctx, st.dev.Product)
 	if err != nil {
@@ -68,9 +76,12 @@ func (s *Service) enrol(ctx context.Context, source netip.Addr, id core.DeviceID
 	return s.issue(ctx, st, req, terms, DoorCode, hash)
 }
 
-// checkCode compares a code with the device's. It does the same work for a
+// verifyCode compares a code with the device's. It does the same work for a
 // device that does not exist.
-func (s *Service) checkCode(id core.DeviceID, code string, now time.Time) (*state, core.Hash, error) {
+func (s *Service) verifyCode(ticket *gate.Ticket, id core.DeviceID, code string) (*state, core.Hash, error) {
+	if err := ticket.Use(gate.EnrolmentCode, string(id)); err != nil {
+		return nil, core.Hash{}, err
+	}
 	hash, typed := parseCode(code)
 	var open, spent core.Hash
 	st := s.index.device(id)
@@ -82,7 +93,7 @@ func (s *Service) checkCode(id core.DeviceID, code string, now time.Time) (*stat
 	switch {
 	case !typed:
 		return nil, hash, core.E(core.Denied, "code-mistyped", "the enrolment code is mistyped", "it has 30 letters and digits; the last three check the others")
-	case isOpen && !st.dev.CodeUntil.IsZero() && !now.Before(st.dev.CodeUntil):
+	case isOpen && !st.dev.CodeUntil.IsZero() && !s.d.Now().Before(st.dev.CodeUntil):
 		return nil, hash, badCode("code-expired")
 	case isOpen:
 		return st, hash, nil

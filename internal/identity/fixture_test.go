@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/gate"
 	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/kms"
 	"github.com/hawser-iot/hawser/internal/ledger"
@@ -49,6 +51,7 @@ type fixture struct {
 	store   *store.Store
 	keys    *seal.Keyring
 	terms   products
+	gate    *gate.Gate
 	svc     *identity.Service
 	life    time.Duration // of codes
 	mu      sync.Mutex
@@ -125,8 +128,11 @@ func (f *fixture) start(fresh bool) {
 
 func (f *fixture) serve() error {
 	var err error
+	if f.gate, err = f.newGate(); err != nil {
+		return err
+	}
 	f.svc, err = identity.New(f.t.Context(), identity.Deps{
-		CA: f.ca, Policies: f.terms, Keys: crashingKeys{f}, Now: f.clock, CodeLife: f.life,
+		Gate: f.gate, CA: f.ca, Policies: f.terms, Keys: crashingKeys{f}, Now: f.clock, CodeLife: f.life,
 		Update: func(ctx context.Context, fn func(identity.Tx) error) error {
 			return f.store.Update(ctx, func(tx *store.Tx) error {
 				if err := fn(tx); err != nil {
@@ -145,6 +151,18 @@ func (f *fixture) serve() error {
 		},
 	})
 	return err
+}
+
+func (f *fixture) newGate() (*gate.Gate, error) {
+	return gate.New(f.t.Context(), gate.Deps{
+		Update: func(ctx context.Context, fn func(gate.Tx) error) error {
+			return f.store.Update(ctx, func(tx *store.Tx) error { return fn(tx) })
+		},
+		View: func(ctx context.Context, fn func(gate.Tx) error) error {
+			return f.store.View(ctx, func(tx *store.Tx) error { return fn(tx) })
+		},
+		Now: f.clock, Key: bytes.Repeat([]byte{7}, 32),
+	})
 }
 
 func (f *fixture) stop() {

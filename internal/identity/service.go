@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/gate"
 )
 
 // Terms is what a product's declaration says about its devices' identity.
@@ -62,6 +63,7 @@ type Deps struct {
 	View     func(context.Context, func(Tx) error) error
 	Policies Policies
 	Keys     Keys
+	Gate     *gate.Gate // every enrolment code passes it
 	// Notify is called after each commit that changed what a device may do. It
 	// must not block and may be called from several goroutines.
 	Notify func(Change)
@@ -77,7 +79,6 @@ type Service struct {
 	env      core.Environment
 	index    *index
 	weak     *weakKeys
-	throttle throttle
 	confirms confirmQueue
 	refusals refusals
 	seen     seen
@@ -92,7 +93,7 @@ type Service struct {
 
 // New loads all devices and finishes what a crash left half done.
 func New(ctx context.Context, d Deps) (*Service, error) {
-	if d.CA == nil || d.Update == nil || d.View == nil || d.Policies == nil || d.Keys == nil || d.Notify == nil || d.Now == nil {
+	if d.CA == nil || d.Update == nil || d.View == nil || d.Policies == nil || d.Keys == nil || d.Gate == nil || d.Notify == nil || d.Now == nil {
 		return nil, errors.New("identity: a dependency is missing")
 	}
 	weak, err := newWeakKeys()

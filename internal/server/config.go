@@ -49,6 +49,10 @@ type Config struct {
 	// LedgerKey is the file of the key that signs the ledger's checkpoints.
 	// Default: keys/ledger.key. Example: /etc/hawser/ledger.key
 	LedgerKey string `yaml:"ledger_key"`
+	// GateKey is the file of the key under which wrong tries are counted and
+	// known devices remembered. Without it both begin anew, with a new key.
+	// Default: keys/gate.key. Example: /etc/hawser/gate.key
+	GateKey string `yaml:"gate_key"`
 	// Checkpoint is the file, outside Data, where the last signed checkpoint of
 	// the ledger is kept; a server refuses to sign what contradicts it. Default: keys/checkpoint. Example: /mnt/second/checkpoint
 	Checkpoint string `yaml:"checkpoint"`
@@ -119,7 +123,7 @@ func defaults(home string) Config {
 	return Config{
 		Data: "data", CA: "keys/ca", Roots: "keys/roots",
 		Keyring:   []string{"keys/keyring-a/keyring", "keys/keyring-b/keyring"},
-		LedgerKey: "keys/ledger.key", Checkpoint: "keys/checkpoint",
+		LedgerKey: "keys/ledger.key", GateKey: "keys/gate.key", Checkpoint: "keys/checkpoint",
 		Devices: ":8883", HTTPS: ":8443", Console: "127.0.0.1:8444", Names: []string{"localhost", "127.0.0.1", "::1"},
 		Socket: "data/hawser.sock", JournalMaxBytes: 8 << 30,
 		HandshakeTimeout: Duration(10 * time.Second), DeviceMessagesPerSecond: 1000,
@@ -168,7 +172,7 @@ func ParseConfig(home string, src []byte) (*Config, error) {
 		return nil, core.E(core.Invalid, "config-syntax", "config.yaml: "+err.Error(), "`hawser config describe` lists every key with an example")
 	}
 	c.home = home
-	for _, p := range []*string{&c.Data, &c.CA, &c.Roots, &c.LedgerKey, &c.Checkpoint, &c.Socket, &c.ConsoleCertificate, &c.ConsoleKey} {
+	for _, p := range []*string{&c.Data, &c.CA, &c.Roots, &c.LedgerKey, &c.GateKey, &c.Checkpoint, &c.Socket, &c.ConsoleCertificate, &c.ConsoleKey} {
 		*p = c.at(*p)
 	}
 	for i := range c.Keyring {
@@ -192,7 +196,7 @@ func (c *Config) check() error {
 		return core.E(core.Invalid, "config-"+key, "config.yaml: "+key+": "+what, hint)
 	}
 	for key, v := range map[string]string{
-		"data": c.Data, "ca": c.CA, "roots": c.Roots, "ledger_key": c.LedgerKey,
+		"data": c.Data, "ca": c.CA, "roots": c.Roots, "ledger_key": c.LedgerKey, "gate_key": c.GateKey,
 		"checkpoint": c.Checkpoint, "socket": c.Socket,
 	} {
 		if v == "" {
@@ -212,7 +216,7 @@ func (c *Config) check() error {
 			return bad("keyring", k+" lies inside data", "keep the keyring outside data: a backup of data must not open anything")
 		}
 	}
-	for key, p := range map[string]string{"roots": c.Roots, "checkpoint": c.Checkpoint, "ca": c.CA, "ledger_key": c.LedgerKey} {
+	for key, p := range map[string]string{"roots": c.Roots, "checkpoint": c.Checkpoint, "ca": c.CA, "ledger_key": c.LedgerKey, "gate_key": c.GateKey} {
 		if within(c.Data, p) {
 			return bad(key, p+" lies inside data", "keep it outside data: a backup of data must neither open nor sign anything")
 		}

@@ -66,7 +66,7 @@ func (d *diagnosis) files(c *Config) {
 	if _, err := os.Stat(c.at(caRootFolder)); err == nil {
 		d.instruct("authority", "the root of the certificate authority still lies on this machine", "move "+c.at(caRootFolder)+" to a medium that is kept elsewhere; the server does not need it")
 	}
-	for what, p := range map[string]string{"data": c.Data, "authority": c.CA, "roots": c.Roots, "ledger key": c.LedgerKey} {
+	for what, p := range map[string]string{"data": c.Data, "authority": c.CA, "roots": c.Roots, "ledger key": c.LedgerKey, "gate key": c.GateKey} {
 		st, err := os.Stat(p)
 		if err != nil {
 			d.err(what, err.Error(), "bring it back, or correct its path in config.yaml")

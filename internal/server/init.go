@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/gate"
 	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/ledger"
 	"github.com/hawser-iot/hawser/internal/seal"
@@ -54,6 +55,7 @@ func Init(ctx context.Context, home string, env core.Environment) (*Made, error)
 		{c.CA, "working certificate authority"},
 		{c.Roots, "root key of the keyring"},
 		{c.LedgerKey, "key that signs the ledger's checkpoints"},
+		{c.GateKey, "key under which wrong tries are counted"},
 		{c.Data, "data: databases, sealed readings, journal"},
 	}
 	for _, k := range c.Keyring {
@@ -87,6 +89,9 @@ func Init(ctx context.Context, home string, env core.Environment) (*Made, error)
 	}
 	key, err := ledger.CreateKey(c.LedgerKey)
 	if err != nil {
+		return nil, err
+	}
+	if _, _, err := gate.OpenKey(c.GateKey); err != nil {
 		return nil, err
 	}
 	if err := initData(ctx, c, env, key); err != nil {

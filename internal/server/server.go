@@ -19,6 +19,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
+	"github.com/hawser-iot/hawser/internal/gate"
 	"github.com/hawser-iot/hawser/internal/gateway"
 	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/journal"
@@ -70,6 +71,7 @@ type server struct {
 	decl     *declaration.Service
 	ca       *identity.CA
 	cert     *identity.ServerCertificate
+	gate     *gate.Gate
 	devices  *identity.Service
 	journal  *journal.Journal
 	intake   *telemetry.Intake
@@ -166,8 +168,11 @@ func (s *server) open(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
+	if err := s.openGate(ctx); err != nil {
+		return err
+	}
 	if s.devices, err = identity.New(ctx, identity.Deps{
-		CA: s.ca, Update: update[identity.Tx](s.store), View: view[identity.Tx](s.store),
+		Gate: s.gate, CA: s.ca, Update: update[identity.Tx](s.store), View: view[identity.Tx](s.store),
 		Policies: policies{s.decl}, Keys: s.ring, Notify: s.followed.notify, Now: s.opt.Now,
 	}); err != nil {
 		return err
@@ -275,6 +280,7 @@ func (s *server) enforceAll(ctx context.Context) error {
 func (s *server) ownJobs() []*job {
 	return []*job{
 		{name: "epoch-keys", period: time.Minute, run: s.intake.Prepare},
+		{name: "gate-tidy", period: time.Hour, run: s.gate.Tidy},
 		{name: "certificates-trim", period: time.Hour, run: s.clock.unlessAhead(func(ctx context.Context) error {
 			_, err := s.devices.Trim(ctx, 90*24*time.Hour)
 			return err

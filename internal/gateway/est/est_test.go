@@ -23,6 +23,7 @@ import (
 	"github.com/smallstep/pkcs7"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/gate"
 	"github.com/hawser-iot/hawser/internal/gateway/est"
 	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/kms"
@@ -97,8 +98,20 @@ func newDoor(t testing.TB) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
+	turnstile, err := gate.New(t.Context(), gate.Deps{
+		Update: func(ctx context.Context, fn func(gate.Tx) error) error {
+			return st.Update(ctx, func(tx *store.Tx) error { return fn(tx) })
+		},
+		View: func(ctx context.Context, fn func(gate.Tx) error) error {
+			return st.View(ctx, func(tx *store.Tx) error { return fn(tx) })
+		},
+		Now: time.Now, Key: make([]byte, 32),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	d.svc, err = identity.New(t.Context(), identity.Deps{
-		CA: d.ca, Keys: keys, Now: time.Now, Notify: func(identity.Change) {},
+		Gate: turnstile, CA: d.ca, Keys: keys, Now: time.Now, Notify: func(identity.Change) {},
 		Policies: terms{product: {Life: 30 * 24 * time.Hour}},
 		Update: func(ctx context.Context, fn func(identity.Tx) error) error {
 			return st.Update(ctx, func(tx *store.Tx) error { return fn(tx) })
