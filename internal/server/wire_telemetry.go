@@ -112,6 +112,9 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 func (s *server) erasers() []telemetry.Eraser {
 	return scrubbed(s.store, []telemetry.Eraser{
 		{Name: "ownership", Erase: s.devices.EndOwnership},
+		{Name: "person", Erase: func(ctx context.Context, subject core.Subject) error {
+			return s.store.Update(ctx, func(tx *store.Tx) error { return tx.ForgetPerson(ctx, subject) })
+		}},
 		{Name: "counts", Erase: func(ctx context.Context, subject core.Subject) error {
 			s.intake.Forget(subject)
 			return s.store.Update(ctx, func(tx *store.Tx) error { return tx.ForgetCounts(ctx, subject) })
