@@ -16,6 +16,7 @@ import (
 
 // Deps are what the pages show and call. All of it is required.
 type Deps struct {
+	Proof        Proof
 	Declarations Declarations
 	Devices      Devices
 	Data         Data
@@ -38,7 +39,7 @@ type Deps struct {
 
 func (d *Deps) check() error {
 	missing := map[string]bool{
-		"Declarations": d.Declarations == nil, "Devices": d.Devices == nil, "Data": d.Data == nil, "Running": d.Running == nil,
+		"Proof": d.Proof == nil, "Declarations": d.Declarations == nil, "Devices": d.Devices == nil, "Data": d.Data == nil, "Running": d.Running == nil,
 		"Ledger": d.Ledger == nil, "Visitor": d.Visitor == nil, "SignIn": d.SignIn == "", "StepUp": d.StepUp == "", "Now": d.Now == nil, "Log": d.Log == nil,
 	}
 	for name, is := range missing {
@@ -55,6 +56,7 @@ type Console struct {
 	assets *assets
 	pages  map[string]*pageSet
 	tokens tokens
+	memory memory
 	mux    *http.ServeMux
 	cross  *http.CrossOriginProtection
 }

@@ -32,6 +32,9 @@ func public() []string {
 func (c *Console) routes() []Route {
 	return []Route{
 		{"GET /static/{name}", Public, c.static},
+		{"GET /{$}", "check.list", c.todayPage},
+		{"GET /control/{control}", "check.list", c.controlPage},
+		{"GET /check/{check}", "check.list", c.checkPage},
 		{"GET /products", "declaration.list", c.productsPage},
 		{"GET /product/{product}", "declaration.list", c.productPage},
 		{"GET /devices", "device.list", c.devicesPage},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hawser-iot/hawser/internal/assurance"
+	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
 	"github.com/hawser-iot/hawser/internal/gate"
@@ -30,19 +33,21 @@ import (
 // world is an installation without its doors to devices: real databases, keys,
 // ledger and services in a folder, and a console on top.
 type world struct {
-	dir   string
-	now   time.Time
-	store *store.Store
-	files *store.EpochFiles
-	shelf *telemetry.Shelf
-	ring  *seal.Keyring
-	decl  *declaration.Service
-	ids   *identity.Service
-	gate  *gate.Gate
-	log   *ledger.Ledger
-	read  *telemetry.ReadService
-	deps  Deps
-	c     *Console
+	dir    string
+	now    time.Time
+	store  *store.Store
+	files  *store.EpochFiles
+	shelf  *telemetry.Shelf
+	ring   *seal.Keyring
+	decl   *declaration.Service
+	ids    *identity.Service
+	gate   *gate.Gate
+	log    *ledger.Ledger
+	read   *telemetry.ReadService
+	proof  *assurance.Service
+	checks []check.Check
+	deps   Deps
+	c      *Console
 
 	who     Visitor
 	counter uint64
@@ -145,8 +150,31 @@ func newWorld(t testing.TB, fill func(*world)) *world {
 		},
 		SignIn: "/sign-in", StepUp: "/step-up", Maker: "Northwind Home", Now: clock, Log: slog.New(slog.NewTextHandler(w.broken, nil)),
 	}
-	w.serve(t)
+	w.prove(t, "")
 	return w
+}
+
+// exec changes the database behind the program's back.
+func (w *world) exec(t testing.TB, stmt string) error {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(w.dir, "data", "control.db")+"?_pragma=busy_timeout(5000)")
+	must(t, err)
+	defer db.Close()
+	_, err = db.ExecContext(t.Context(), stmt)
+	return err
+}
+
+// reprove opens assurance anew over what is there.
+func (w *world) reprove(t testing.TB) {
+	t.Helper()
+	registry, err := check.NewRegistry(w.checks)
+	must(t, err)
+	w.proof, err = assurance.New(t.Context(), assurance.Deps{
+		Update: inUpdate[assurance.Tx](w.store), View: inView[assurance.Tx](w.store), Checks: registry, Declarations: w.decl, Ledger: roundsIn{w.log}, Program: "1.4.0", Now: func() time.Time { return w.now },
+	})
+	must(t, err)
+	w.deps.Proof = w.proof
+	w.serve(t)
 }
 
 // register reads the register of devices.

@@ -1,0 +1,196 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/assurance"
+	"github.com/hawser-iot/hawser/internal/check"
+	"github.com/hawser-iot/hawser/internal/core"
+)
+
+type controlView struct {
+	State   assurance.ControlState
+	Mark    mark
+	Section assurance.Section
+	Kinds   []string
+	Cites   []cite
+	Rows    []rowView
+	May     bool // ask for a waiver
+}
+
+// cite is where another standard asks for the same.
+type cite struct {
+	Standard string
+	Ids      []string
+}
+
+type rowView struct {
+	assurance.RowState
+	Mark   mark
+	Checks []checkView
+	Waive  bool // it may be worth asking
+}
+
+type checkView struct {
+	assurance.CheckState
+	Mark     mark
+	KindText string
+	Place    place
+	Since    time.Time
+	Whole    bool // Since is when it began, and not how far the memory reaches
+	Proofs   []proofView
+	Red      time.Time // when it was last seen red by the violation that is longest ago; zero: not by each
+	Counts   time.Time // until when the observation counts
+}
+
+type proofView struct {
+	check.Proof
+	Good bool
+}
+
+func (c *Console) controlPage(w http.ResponseWriter, r *http.Request, v Visitor) error {
+	ctx, cancel := within(r)
+	defer cancel()
+	st, err := c.d.Proof.State(ctx)
+	if err != nil {
+		return fmt.Errorf("work out verdicts: %w", err)
+	}
+	cs := st.Control(assurance.ControlID(r.PathValue("control")))
+	if cs == nil {
+		return core.E(core.Unknown, "no-such-control", "the guide has no such recommendation", "choose one of the 63")
+	}
+	if err := c.memory.recall(ctx, c.d.Proof); err != nil {
+		return err
+	}
+	view := controlView{State: *cs, Mark: markOfControl(cs), Cites: cites(cs.Control.ID), May: v.Holds("waiver.ask")}
+	for _, s := range assurance.Sections() {
+		if s.ID == cs.Control.Section {
+			view.Section = s
+		}
+	}
+	for _, k := range cs.Control.Kinds {
+		view.Kinds = append(view.Kinds, string(k))
+	}
+	places := newPlaces(c.d.Proof, c.d.Ledger)
+	for _, row := range cs.Rows {
+		rv := rowView{RowState: row, Mark: markOf(row.Verdict), Waive: view.May && row.Waiver == nil && (row.Verdict == assurance.Failing || row.Verdict == assurance.Unproven)}
+		for _, k := range row.Checks {
+			cv, err := c.checkOf(ctx, places, k)
+			if err != nil {
+				return err
+			}
+			rv.Checks = append(rv.Checks, cv)
+		}
+		view.Rows = append(view.Rows, rv)
+	}
+	return c.show(w, r, v, http.StatusOK, "control", page{
+		Title: cs.Control.Says, Here: "/", Up: []link{{"Is it true today?", "/"}, {view.Section.Title, "/#" + url.PathEscape(view.Section.ID)}}, Data: view,
+	})
+}
+
+// checkOf is one check with where its evidence lies and since when it is so.
+func (c *Console) checkOf(ctx context.Context, places *places, k assurance.CheckState) (checkView, error) {
+	cv := checkView{CheckState: k, Mark: markOf(k.Verdict), KindText: kindWords(k.Kind)}
+	for _, p := range k.Proofs {
+		cv.Proofs = append(cv.Proofs, proofView{p, p.OK()})
+	}
+	if k.Observation == nil {
+		return cv, nil
+	}
+	cv.Counts = k.Observation.Expires
+	var err error
+	if cv.Place, err = places.of(ctx, k.Observation.Taken); err != nil {
+		return cv, err
+	}
+	cv.Since, cv.Whole = since(c.memory.of(k.ID, k.Observation))
+	return cv, nil
+}
+
+type historyView struct {
+	Check  checkView
+	Rows   []rowLink
+	Sights []sightView // newest first
+	Strip  []stripPart // oldest first
+	More   bool
+}
+
+type rowLink struct{ Row, Control string }
+
+type sightView struct {
+	sight
+	Mark mark
+}
+
+// stripPart is one observation in the drawing of the past.
+type stripPart struct{ X, Class, H, Y string }
+
+const (
+	sightsOnPage = 60
+	stripParts   = 120
+)
+
+func (c *Console) checkPage(w http.ResponseWriter, r *http.Request, v Visitor) error {
+	ctx, cancel := within(r)
+	defer cancel()
+	id := r.PathValue("check")
+	st, err := c.d.Proof.State(ctx)
+	if err != nil {
+		return fmt.Errorf("work out verdicts: %w", err)
+	}
+	found, rows := findCheck(&st, id)
+	if found == nil {
+		return core.E(core.Unknown, "no-such-check", "there is no such check", "choose one from the page of a control")
+	}
+	if err := c.memory.recall(ctx, c.d.Proof); err != nil {
+		return err
+	}
+	view := historyView{Rows: rows}
+	if view.Check, err = c.checkOf(ctx, newPlaces(c.d.Proof, c.d.Ledger), *found); err != nil {
+		return err
+	}
+	all := c.memory.of(id, found.Observation)
+	for _, s := range all[:min(len(all), sightsOnPage)] {
+		view.Sights = append(view.Sights, sightView{s, outcomeMark(s.Outcome)})
+	}
+	view.More = len(all) > sightsOnPage
+	view.Strip = strip(all[:min(len(all), stripParts)])
+	up := []link{{"Is it true today?", "/"}}
+	if len(rows) > 0 {
+		up = append(up, link{rows[0].Control, "/control/" + rows[0].Control + "#row-" + rows[0].Row})
+	}
+	return c.show(w, r, v, http.StatusOK, "check", page{Title: found.Says, Here: "/", Up: up, Data: view})
+}
+
+func findCheck(st *assurance.State, id string) (*assurance.CheckState, []rowLink) {
+	var found *assurance.CheckState
+	var rows []rowLink
+	for i := range st.Controls {
+		for j := range st.Controls[i].Rows {
+			for k := range st.Controls[i].Rows[j].Checks {
+				if x := &st.Controls[i].Rows[j].Checks[k]; x.ID == id {
+					found = x
+					rows = append(rows, rowLink{string(st.Controls[i].Rows[j].Row.ID), string(st.Controls[i].Control.ID)})
+				}
+			}
+		}
+	}
+	return found, rows
+}
+
+// strip draws the past, the oldest at the left: what passed is low, what did
+// not stands up.
+func strip(list []sight) []stripPart {
+	var out []stripPart
+	for i := len(list) - 1; i >= 0; i-- {
+		p := stripPart{X: coord(720 - float64(i+1)*6), Class: outcomeMark(list[i].Outcome).Class, H: "10", Y: "22"}
+		if list[i].Outcome != check.Pass {
+			p.H, p.Y = "26", "6"
+		}
+		out = append(out, p)
+	}
+	return out
+}
