@@ -88,6 +88,9 @@ func (d *demo) run(ctx context.Context) (*Figures, error) {
 			return nil, err
 		}
 	}
+	if err := d.prove(ctx, f); err != nil {
+		return nil, err
+	}
 	if err := d.figuresAfter(ctx, f); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,9 @@ type Figures struct {
 	SurvivorsOpened    int               `json:"survivors_opened"`
 	CanaryFoundInClear int               `json:"canary_found_in_clear"`
 	LedgerVerified     bool              `json:"ledger_verified"`
+	SeenRed            int               `json:"seen_red"`     // trials in which a check turned red
+	NotSeenRed         int               `json:"not_seen_red"` // trials in which it did not
+	Rows               map[string]int    `json:"rows"`         // the rows of the mission, by verdict
 
 	opened     int  // readings of all devices that opened before the erasure
 	canarySeen bool // the planted value came back: it was really stored
@@ -46,6 +49,13 @@ func (f *Figures) Faults() []string {
 	need(f.canarySeen, "the planted value never came back: searching for it proves nothing")
 	need(f.Stored <= f.Accepted && uint64(f.opened) >= f.Stored, "%d messages accepted, %d stored, but %d open", f.Accepted, f.Stored, f.opened)
 	need(f.LedgerVerified, "the ledger does not verify")
+	need(f.SeenRed > 0 && f.NotSeenRed == 0, "%d checks were seen to turn red, %d not", f.SeenRed, f.NotSeenRed)
+	rows := 0
+	for _, n := range f.Rows {
+		rows += n
+	}
+	need(rows == allRows, "%d rows, want %d", rows, allRows)
+	need(f.Rows["met"] > 0 && f.Rows["failing"]+f.Rows["tampered"]+f.Rows["error"] == 0, "of the rows %s", tally(f.Rows))
 	refused := uint64(0)
 	for _, n := range f.Refused {
 		refused += n
