@@ -71,7 +71,7 @@ func authentication() []Row {
 		{
 			ID: "3.14", Control: "AC-06", Guide: "Limit administrative permissions",
 			Must: "No standing super-admin; just-in-time, expiring; wildcard grants rejected",
-			How:  "Create `:` role: refused; count of admins shown",
+			How:  "Create `*:*` role: refused; count of admins shown",
 		},
 		{
 			ID: "3.15", Control: "AC-07", Guide: "Not every employee or vendor needs customers' data",

@@ -2,6 +2,7 @@ package assurance
 
 import (
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -49,11 +50,22 @@ func TestCatalogueIsWhole(t *testing.T) {
 		if r.Guide == "" || r.Must == "" || r.How == "" {
 			t.Errorf("row %s lacks words", r.ID)
 		}
+		if got, ok := FindRow(r.ID); !ok || got != r || !slices.Contains(RowsOf(r.Control), r) {
+			t.Errorf("row %s is not found, or not under its control", r.ID)
+		}
+	}
+	if _, ok := FindRow("1.21"); ok {
+		t.Error("there is a row 1.21")
+	}
+	for _, s := range Sections() {
+		if s.Title == "" || s.About == "" || !slices.ContainsFunc(controls, func(c Control) bool { return c.Section == s.ID }) {
+			t.Errorf("section %s has no title, no words or no control", s.ID)
+		}
 	}
 }
 
 // TestCatalogueIsTheMission compares every row and control with the mission,
-// word by word.
+// word by word and in its order.
 func TestCatalogueIsTheMission(t *testing.T) {
 	const file = "../../../shared/mission.md"
 	b, err := os.ReadFile(file)
@@ -61,31 +73,48 @@ func TestCatalogueIsTheMission(t *testing.T) {
 		t.Skipf("TestCatalogueIsTheMission needs the mission beside the project: %v", err)
 	}
 	row, control := regexp.MustCompile(`^\d\.\d+$`), regexp.MustCompile(`^[A-Z]{2}-\d\d$`)
-	rows, controls := 0, 0
+	emphasis := regexp.MustCompile(`\*(\pL[^*`+"`"+`]*)\*`) // not the stars of a role `*:*`
+	kinds := map[string]check.Kind{"Q": check.Query, "P": check.Probe, "D": check.Bench, "A": check.Artefact, "H": check.Attestation}
+	var rows []Row
+	var controls []Control
+	section := ""
 	for line := range strings.Lines(string(b)) {
 		if !strings.HasPrefix(line, "| ") {
 			continue
 		}
 		var c []string
 		for _, x := range strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|") {
-			c = append(c, strings.ReplaceAll(strings.TrimSpace(x), "*", ""))
+			c = append(c, strings.TrimSpace(x))
 		}
 		switch {
+		case strings.HasPrefix(c[0], "**"):
+			title := strings.Trim(c[0], "*")
+			if i := slices.IndexFunc(Sections(), func(s Section) bool { return s.Title == title }); i < 0 {
+				t.Errorf("the mission has a section %q, the catalogue has none", title)
+			} else {
+				section = Sections()[i].ID
+			}
 		case row.MatchString(c[0]):
-			rows++
-			want := Row{ID: RowID(c[0]), Control: ControlID(c[1]), Guide: c[2], Must: c[3], How: c[4]}
-			if got, _ := FindRow(want.ID); strings.ReplaceAll(got.How, "*", "") != want.How || got.Control != want.Control || got.Guide != want.Guide || got.Must != want.Must {
-				t.Errorf("row %s is\n%+v\nthe mission says\n%+v", want.ID, got, want)
-			}
+			rows = append(rows, Row{ID: RowID(c[0]), Control: ControlID(c[1]), Guide: emphasis.ReplaceAllString(c[2], "$1"), Must: c[3], How: c[4]})
 		case control.MatchString(c[0]):
-			controls++
-			i := slices.IndexFunc(Controls(), func(x Control) bool { return x.ID == ControlID(c[0]) })
-			if i < 0 || Controls()[i].Says != c[1] || (Controls()[i].cross != cross{c[3], c[4], c[5], c[6], c[7]}) {
-				t.Errorf("control %s is not what the mission says", c[0])
+			x := Control{ID: ControlID(c[0]), Section: section, Says: c[1], cross: cross{c[3], c[4], c[5], c[6], c[7]}}
+			for letter := range strings.SplitSeq(c[2], ",") {
+				x.Kinds = append(x.Kinds, kinds[letter])
 			}
+			controls = append(controls, x)
 		}
 	}
-	if rows != 132 || controls != 63 {
-		t.Errorf("read %d rows and %d controls in the mission", rows, controls)
+	if len(rows) != 132 || len(controls) != 63 {
+		t.Fatalf("read %d rows and %d controls in the mission", len(rows), len(controls))
+	}
+	for i, got := range Rows() {
+		if got != rows[i] {
+			t.Errorf("row %d is\n%+v\nthe mission says\n%+v", i+1, got, rows[i])
+		}
+	}
+	for i, got := range Controls() {
+		if !reflect.DeepEqual(got, controls[i]) {
+			t.Errorf("control %d is\n%+v\nthe mission says\n%+v", i+1, got, controls[i])
+		}
 	}
 }
