@@ -184,7 +184,7 @@ func (g *Gate) Open(ctx context.Context, a Attempt) (*Ticket, error) {
 	if err := g.wait(ctx, b); err != nil {
 		return nil, err
 	}
-	return &Ticket{&pass{g: g, means: a.Means, account: a.Account, at: o.now, charged: charged}}, nil
+	return &Ticket{&pass{g: g, means: a.Means, account: a.Account, at: o.now, charged: charged, known: o.cookie}}, nil
 }
 
 // opening is an attempt with its keys.

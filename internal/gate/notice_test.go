@@ -102,9 +102,7 @@ func TestLedgerDoesNotGrow(t *testing.T) {
 	f.advance(time.Hour)
 	for p := range 100 {
 		f.advance(3 * time.Second) // or the limit of all is in the way
-		for i := range 60 {
-			f.try(password(fmt.Sprint("person-", p), net(1000+60*p+i)), false)
-		}
+		together(60, func(i int) { f.try(password(fmt.Sprint("person-", p), net(1000+60*p+i)), false) })
 	}
 	r = f.records(gate.RecordGuessing)
 	if n := len(r) - 2; n < 60 || n > 66 {
