@@ -22,6 +22,8 @@ type Deps struct {
 	Data         Data
 	Running      Running
 	Ledger       Ledger
+	People       People
+	Evidence     Evidence
 
 	// Visitor says who asks. core.Denied: nobody who is signed in.
 	Visitor func(*http.Request) (Visitor, error)
@@ -32,15 +34,18 @@ type Deps struct {
 	// Doors are the routes of the way in, made by who keeps it.
 	Doors []Route
 
-	Maker string // whose console it is, for the head of each page
-	Now   func() time.Time
-	Log   *slog.Logger
+	// Origin is what people type to come here, "https://console.maker.example":
+	// links that are given to somebody begin with it.
+	Origin string
+	Maker  string // whose console it is, for the head of each page
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 func (d *Deps) check() error {
 	missing := map[string]bool{
 		"Proof": d.Proof == nil, "Declarations": d.Declarations == nil, "Devices": d.Devices == nil, "Data": d.Data == nil, "Running": d.Running == nil,
-		"Ledger": d.Ledger == nil, "Visitor": d.Visitor == nil, "SignIn": d.SignIn == "", "StepUp": d.StepUp == "", "Now": d.Now == nil, "Log": d.Log == nil,
+		"Ledger": d.Ledger == nil, "People": d.People == nil, "Evidence": d.Evidence == nil, "Origin": d.Origin == "", "Visitor": d.Visitor == nil, "SignIn": d.SignIn == "", "StepUp": d.StepUp == "", "Now": d.Now == nil, "Log": d.Log == nil,
 	}
 	for name, is := range missing {
 		if is {

@@ -159,7 +159,7 @@ func TestStepUp(t *testing.T) {
 	if code != http.StatusConflict {
 		t.Errorf("code %d", code)
 	}
-	wants(t, "step-up", body, `href="/step-up"`, "This needs your passkey once more.", ">Ledger<")
+	wants(t, "step-up", body, `href="/step-up?next=%2Fledger"`, "This needs your passkey once more.", ">Ledger<")
 }
 
 // TestTrouble: an error page says what was tried, what is wrong and what to
@@ -205,6 +205,7 @@ func TestStaticNames(t *testing.T) {
 
 func TestProducts(t *testing.T) {
 	w := newWorld(t, nil)
+	lacks(t, "a page without a part that changes", w.must200(t, "/products"), "live.", "data-live")
 	wants(t, "no product", w.must200(t, "/products"), "No product has a declaration yet.", "hawser declaration publish")
 	source := example(t, "aria-thermostat")
 	w.publish(t, source)

@@ -66,7 +66,7 @@ func (c *Console) controlPage(w http.ResponseWriter, r *http.Request, v Visitor)
 	if err := c.memory.recall(ctx, c.d.Proof); err != nil {
 		return err
 	}
-	view := controlView{State: *cs, Mark: markOfControl(cs), Cites: cites(cs.Control.ID), May: v.Holds("waiver.ask")}
+	view := controlView{State: *cs, Mark: markOfControl(cs), Cites: cites(&cs.Control), May: v.Holds("waiver.ask")}
 	for _, s := range assurance.Sections() {
 		if s.ID == cs.Control.Section {
 			view.Section = s

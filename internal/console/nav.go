@@ -11,7 +11,7 @@ func entries() []entry {
 	return []entry{
 		{"Is it true today?", "/", "check.list", false},
 		{"Waivers", "/waivers", "check.list", false},
-		{"Evidence", "/evidence", "evidence.export", false},
+		{"Evidence", "/evidence", "check.list", false},
 		{"Ledger", "/ledger", "ledger.read", false},
 		{"Products", "/products", "declaration.list", true},
 		{"Devices", "/devices", "device.list", false},

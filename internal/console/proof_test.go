@@ -171,7 +171,7 @@ func TestControl(t *testing.T) {
 		aCheck("updates.signed", "5.14", "Updates are signed.", nil),
 	)
 	page := w.must200(t, "/control/RP-03")
-	wants(t, "control", page, "Nothing listens in clear.", "takes connections without TLS", "192.0.2.10:1883", "there are, says sockets of the process", "Find the process that opened it",
+	wants(t, "control", page, "Nothing listens in clear.", "takes connections without TLS", "192.0.2.10:1883", "in all (sockets of the process)", "Find the process that opened it",
 		"What was touched", "Seen to turn red (1 of 1)", "pass, fail, pass", "round 1", "of the ledger", "bound to this machine only", "the disk is away", "/waivers?row=2.8#ask", "so for as long as remembered")
 	first := w.now
 	w.now = w.now.Add(20 * time.Second)

@@ -7,8 +7,10 @@ import (
 	"html/template"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
+	"text/template/parse"
 	"time"
 	"unicode/utf8"
 
@@ -67,7 +69,8 @@ func loadPages(a *assets) (map[string]*pageSet, error) {
 		if t, err = t.ParseFS(templateFiles, n); err != nil {
 			return nil, fmt.Errorf("read template %s: %w", n, err)
 		}
-		out[name] = &pageSet{t, t.Lookup("live") != nil}
+		live := t.Lookup("live") // the common one is empty
+		out[name] = &pageSet{t, live != nil && !parse.IsEmptyTree(live.Tree.Root)}
 	}
 	return out, nil
 }
@@ -147,7 +150,11 @@ func deceptive(r rune) bool {
 func (c *Console) fail(w http.ResponseWriter, r *http.Request, v Visitor, err error) {
 	p, status := troubleOf(r, err)
 	if status == http.StatusConflict && core.ReasonOf(err) == stepUp {
-		p.Again = c.d.StepUp
+		to := p.Back
+		if r.Method == http.MethodGet {
+			to = r.URL.RequestURI()
+		}
+		p.Again = c.d.StepUp + "?next=" + url.QueryEscape(to)
 	}
 	if derr := c.show(w, r, v, status, "trouble", page{Title: p.Title, Narrow: true, Data: p}); derr != nil {
 		http.Error(w, "internal error", http.StatusInternalServerError)

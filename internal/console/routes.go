@@ -41,7 +41,16 @@ func (c *Console) routes() []Route {
 		{"GET /device/{device}", "device.list", c.devicePage},
 		{"POST /device/{device}/readings", "data.read", c.readings},
 		{"GET /refusals", "server.status", c.refusalsPage},
+		{"GET /people", "people.list", c.peoplePage},
+		{"POST /people", "people.invite", c.invite},
+		{"POST /people/{person}/disable", "people.disable", c.disable},
 		{"GET /ledger", "ledger.read", c.ledgerPage},
+		{"GET /evidence", "check.list", c.evidencePage},
+		{"POST /evidence", "evidence.export", c.exportEvidence},
+		{"GET /waivers", "check.list", c.waiversPage},
+		{"POST /waivers", "waiver.ask", c.askWaiver},
+		{"POST /waivers/{waiver}/approve", "waiver.approve", c.approveWaiver},
+		{"POST /waivers/{waiver}/end", "waiver.ask", c.endWaiver},
 	}
 }
 
