@@ -33,6 +33,7 @@ var floors = map[string]int{
 	"internal/access":           2,
 	"internal/assurance":        2,
 	"internal/assurance/bundle": 2,
+	"internal/witness":          2,
 	"internal/kms":              3,
 	"internal/store":            3,
 	"internal/journal":          3,
