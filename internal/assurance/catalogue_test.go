@@ -73,7 +73,7 @@ func TestCatalogueIsTheMission(t *testing.T) {
 		t.Skipf("TestCatalogueIsTheMission needs the mission beside the project: %v", err)
 	}
 	row, control := regexp.MustCompile(`^\d\.\d+$`), regexp.MustCompile(`^[A-Z]{2}-\d\d$`)
-	emphasis := regexp.MustCompile(`\*(\pL[^*`+"`"+`]*)\*`) // not the stars of a role `*:*`
+	emphasis := regexp.MustCompile(`\*(\pL[^*` + "`" + `]*)\*`) // not the stars of a role `*:*`
 	kinds := map[string]check.Kind{"Q": check.Query, "P": check.Probe, "D": check.Bench, "A": check.Artefact, "H": check.Attestation}
 	var rows []Row
 	var controls []Control
