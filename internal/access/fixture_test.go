@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/descope/virtualwebauthn"
+	"github.com/pquerna/otp/totp"
 
 	"github.com/hawser-iot/hawser/internal/access"
 	"github.com/hawser-iot/hawser/internal/core"
@@ -223,6 +224,36 @@ type person struct {
 	in      access.SignedIn
 	mail    string
 	session access.Session
+	secret  string   // of one-time codes, base 32
+	codes   []string // recovery codes
+}
+
+const passphrase = "plinth warble oxide tundra"
+
+// joinByPassword is somebody who joined with a password.
+func (f *fixture) joinByPassword(link, name, mail string) *person {
+	f.t.Helper()
+	token := tokenOf(f.t, link)
+	offer, err := f.svc.SetupPassword(f.t.Context(), desk, token, access.Details{Name: name, Mail: mail}, passphrase)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	p := &person{mail: mail, secret: strings.ReplaceAll(offer.Secret, " ", "")}
+	if p.in, err = f.svc.SetupPasswordDone(f.t.Context(), desk, token, "", f.code(p)); err != nil {
+		f.t.Fatal(err)
+	}
+	p.id, p.session, p.codes = p.in.Session.Person, p.in.Session, p.in.Codes
+	return p
+}
+
+// code is the person's one-time code of now.
+func (f *fixture) code(p *person) string {
+	f.t.Helper()
+	code, err := totp.GenerateCode(p.secret, f.clock())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return code
 }
 
 func (f *fixture) join(link, name, mail string) *person {

@@ -12,6 +12,7 @@ import (
 // same again. It finds the cheapest way to put the password together.
 type estimator struct {
 	rank map[string]float64 // word in lower case → how soon it is tried
+	runs []string           // twice each way over the keyboard, and back
 }
 
 // maxJudged is how many characters are looked at: what follows only adds.
@@ -21,6 +22,11 @@ func newEstimator(own []string) *estimator {
 	e := &estimator{rank: map[string]float64{}}
 	for i, w := range commonWords() {
 		e.rank[w] = float64(i + 1)
+	}
+	for _, row := range keyboardRuns() {
+		back := []rune(row + row)
+		slices.Reverse(back)
+		e.runs = append(e.runs, row+row, string(back))
 	}
 	for _, w := range own {
 		for _, part := range append(strings.FieldsFunc(w, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }), w) {
@@ -71,7 +77,7 @@ func (e *estimator) guesses(password string) float64 {
 // piece is how many guesses one piece takes by the best of the patterns.
 func (e *estimator) piece(r []rune) float64 {
 	g := math.Pow(perRune, float64(len(r)))
-	for _, pattern := range []func([]rune) (float64, bool){e.word, repeated, run, digits} {
+	for _, pattern := range []func([]rune) (float64, bool){e.word, repeated, e.run, digits} {
 		if p, ok := pattern(r); ok {
 			g = min(g, p)
 		}
@@ -133,7 +139,7 @@ func (e *estimator) word(r []rune) (float64, bool) {
 // repeated is the same again and again: "aaaa", "abcabc".
 func repeated(r []rune) (float64, bool) {
 	for size := 1; size <= len(r)/2; size++ {
-		if len(r)%size != 0 {
+		if len(r)%size != 0 || len(r) < 3 {
 			continue
 		}
 		same := true
@@ -160,17 +166,13 @@ func keyboardRuns() []string {
 }
 
 // run is a piece of such a row, forward or backward.
-func run(r []rune) (float64, bool) {
+func (e *estimator) run(r []rune) (float64, bool) {
 	if len(r) < 3 {
 		return 0, false
 	}
 	s := plain(r)
-	back := []rune(s)
-	slices.Reverse(back)
-	for _, row := range keyboardRuns() {
-		if strings.Contains(row+row, s) || strings.Contains(row+row, string(back)) {
-			return 40 * float64(len(r)), true
-		}
+	if slices.ContainsFunc(e.runs, func(run string) bool { return len(s) <= len(run) && strings.Contains(run, s) }) {
+		return 40 * float64(len(r)), true
 	}
 	return 0, false
 }
