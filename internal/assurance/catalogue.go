@@ -54,12 +54,15 @@ func Sections() []Section {
 	}
 }
 
+// groups is made once and never changes: who asks for rows gets copies.
+var groups = rowGroups()
+
 // Rows are all rows in the mission's order.
-func Rows() []Row { return slices.Concat(rowGroups()...) }
+func Rows() []Row { return slices.Concat(groups...) }
 
 // FindRow is the row of that id.
 func FindRow(id RowID) (Row, bool) {
-	for _, g := range rowGroups() {
+	for _, g := range groups {
 		for _, r := range g {
 			if r.ID == id {
 				return r, true
@@ -72,9 +75,11 @@ func FindRow(id RowID) (Row, bool) {
 // RowsOf are the rows of a control, in the mission's order.
 func RowsOf(c ControlID) []Row {
 	var out []Row
-	for _, r := range Rows() {
-		if r.Control == c {
-			out = append(out, r)
+	for _, g := range groups {
+		for _, r := range g {
+			if r.Control == c {
+				out = append(out, r)
+			}
 		}
 	}
 	return out

@@ -57,6 +57,10 @@ func TestCatalogueIsWhole(t *testing.T) {
 	if _, ok := FindRow("1.21"); ok {
 		t.Error("there is a row 1.21")
 	}
+	Rows()[0].Must, RowsOf("DS-08")[0].Must = "edited", "edited"
+	if r, _ := FindRow("0.1"); r.Must == "edited" || Rows()[0].Must == "edited" {
+		t.Error("who asks for rows can edit the catalogue")
+	}
 	for _, s := range Sections() {
 		if s.Title == "" || s.About == "" || !slices.ContainsFunc(controls, func(c Control) bool { return c.Section == s.ID }) {
 			t.Errorf("section %s has no title, no words or no control", s.ID)
