@@ -213,7 +213,7 @@ func TestProducts(t *testing.T) {
 	w.publish(t, strings.NewReplacer("version: 3", "version: 5", "precision: 0.1 ", "precision: 0.5 ", "readers: [owner, support]", "readers: [owner, security, support]").Replace(source))
 	wants(t, "list", w.must200(t, "/products"), "Aria Thermostat", "/product/aria-thermostat", "raised", "31 December 2032")
 	page := w.must200(t, "/product/aria-thermostat")
-	wants(t, "product", page, "version 5", "room_temperature", "-40 to 85 Cel, rounded to 0.5", "30 days", "then shred", "weatherco", "Heats by its dial", "widens 1", "narrows 1", "compare with 3", "wpa3")
+	wants(t, "product", page, "version 5", "room_temperature", "-40 to 85 Cel, rounded to 0.5", "30 days", "then shred", "weatherco", "Heats by its dial", "widens 1", "narrows 1", "compare with 3", "wpa3", "Your readings are gone after 30 days.", "not proved", "/control/DM-05", "of 132 rows", "row-2.14")
 	wants(t, "diff", w.must200(t, "/product/aria-thermostat?from=3&to=5"), "From version 3 to version 5", "data.heating_on", "data.room_temperature", ">narrows<", ">widens<", "security")
 	wants(t, "old", w.must200(t, "/product/aria-thermostat?version=3"), "not in force: version 5 is", "rounded to 0.1")
 	for _, bad := range []string{"/product/none", "/product/%3Cb%3E", "/product/aria-thermostat?version=9", "/product/aria-thermostat?version=x", "/product/aria-thermostat?from=3&to=8"} {

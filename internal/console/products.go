@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hawser-iot/hawser/internal/assurance"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
 	"github.com/hawser-iot/hawser/internal/identity"
@@ -48,7 +50,31 @@ type productView struct {
 	Versions []versionLine
 	From, To int // versions compared; 0: none
 	Changes  []changeLine
+	Claims   []claimView
+	Asked    []askedTally // rows that its four factors ask for, by verdict
+	AskedN   int
+	RowsN    int
+	NotAsked []notAsked
 }
+
+// claimView is a public promise and what it stands on.
+type claimView struct {
+	assurance.ClaimState
+	Rests []restView
+}
+
+type restView struct {
+	assurance.ClaimRest
+	Mark mark
+}
+
+type askedTally struct {
+	Mark mark
+	N    int
+}
+
+// notAsked is a row that is not asked of a product, and why.
+type notAsked struct{ Row, Control, Must, Why string }
 
 type versionLine struct {
 	Version int
@@ -96,10 +122,59 @@ func (c *Console) productPage(w http.ResponseWriter, r *http.Request, v Visitor)
 		return fmt.Errorf("read counts of %s: %w", id, err)
 	}
 	view.Versions = versionLines(history)
+	if err := c.proved(ctx, &view); err != nil {
+		return err
+	}
 	if err := view.compare(history, r.URL.Query().Get("from"), r.URL.Query().Get("to")); err != nil {
 		return err
 	}
 	return c.show(w, r, v, http.StatusOK, "product", page{Title: shown.Policy.Name, Here: "/products", Up: []link{{"Products", "/products"}}, Data: view})
+}
+
+// proved fills in how the product's promises stand, and what is asked of it.
+func (c *Console) proved(ctx context.Context, p *productView) error {
+	claims, err := c.d.Proof.Claims(ctx)
+	if err != nil {
+		return fmt.Errorf("read claims: %w", err)
+	}
+	for _, x := range claims {
+		if x.Product != p.Policy.Product {
+			continue
+		}
+		cv := claimView{ClaimState: x}
+		for _, rest := range x.RestsOn {
+			cv.Rests = append(cv.Rests, restView{rest, markOf(rest.Verdict)})
+		}
+		p.Claims = append(p.Claims, cv)
+	}
+	st, err := c.d.Proof.State(ctx)
+	if err != nil {
+		return fmt.Errorf("work out verdicts: %w", err)
+	}
+	asked := assurance.RequiredRows(p.Policy)
+	facts := assurance.FactsOf([]*declaration.Policy{p.Policy})
+	tally := map[assurance.Verdict]int{}
+	for _, row := range assurance.Rows() {
+		p.RowsN++
+		if slices.Contains(asked, row.ID) {
+			p.AskedN++
+			if s := st.Row(row.ID); s != nil {
+				tally[s.Verdict]++
+			}
+			continue
+		}
+		why := "asked for only from a higher level on"
+		if ok, because := facts.Applies(row.ID); !ok {
+			why = because
+		}
+		p.NotAsked = append(p.NotAsked, notAsked{string(row.ID), string(row.Control), row.Must, why})
+	}
+	for _, v := range slices.Backward(assurance.Verdicts()) {
+		if tally[v] > 0 {
+			p.Asked = append(p.Asked, askedTally{markOf(v), tally[v]})
+		}
+	}
+	return nil
 }
 
 func versionIndex(history []declaration.Version, text string) int {
