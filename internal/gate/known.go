@@ -35,7 +35,7 @@ const (
 	knownBytes   = 1 + 16 + 8 + sha256.Size
 )
 
-var knownText = base64.RawURLEncoding.Strict()
+var knownText = base64.RawURLEncoding
 
 // ParseKnown reads what Remember gave. What has not its form is the zero
 // Known: to be a stranger is no error.

@@ -114,6 +114,22 @@ func TestGuessing(t *testing.T) {
 	wantReason(t, err, "wrong-code")
 }
 
+// A device that asks again and again with its own code is no guesser.
+func TestRightCodesAreNotCounted(t *testing.T) {
+	f := newFixture(t)
+	code := f.mustAdd("A1")
+	csr := csrFor(t, newKey(t), "A1")
+	for range 50 {
+		if _, err := f.svc.Enrol(t.Context(), home, "A1", code, csr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st, err := f.gate.State(t.Context())
+	if err != nil || st.Slowed != 0 || st.Means[5].Means != gate.EnrolmentCode || st.Means[5].Right != 50 {
+		t.Errorf("state %+v, %v", st, err)
+	}
+}
+
 // CC 1.13: while the count cannot be kept, not even the right code is looked at.
 func TestNoEnrolmentWithoutTheCount(t *testing.T) {
 	f := newFixture(t)
