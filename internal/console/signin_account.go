@@ -3,6 +3,7 @@ package console
 import (
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/hawser-iot/hawser/internal/access"
 	"github.com/hawser-iot/hawser/internal/core"
@@ -52,6 +53,9 @@ func (s *SignIn) drawAccount(w http.ResponseWriter, r *http.Request, v Visitor, 
 	}
 	if view.Notices, err = s.a.Notices(ctx, ses); err != nil {
 		return err
+	}
+	for i := range view.Sessions {
+		view.Sessions[i].Browser.Agent = browserName(view.Sessions[i].Browser.Agent)
 	}
 	for _, n := range view.Notices {
 		if n.Seen.IsZero() {
@@ -143,4 +147,26 @@ func (s *SignIn) accountAgain(w http.ResponseWriter, r *http.Request, v Visitor,
 		return err
 	}
 	return s.drawAccount(w, r, v, status, accountView{Problem: n})
+}
+
+// browserName is what a browser calls itself, as its person would call it.
+func browserName(agent string) string {
+	first := func(names ...[2]string) string {
+		for _, n := range names {
+			if strings.Contains(agent, n[0]) {
+				return n[1]
+			}
+		}
+		return ""
+	}
+	program := first([2]string{"Edg/", "Edge"}, [2]string{"OPR/", "Opera"}, [2]string{"Firefox/", "Firefox"}, [2]string{"Chrome/", "Chrome"}, [2]string{"Safari/", "Safari"})
+	system := first([2]string{"iPhone", "iPhone"}, [2]string{"iPad", "iPad"}, [2]string{"Android", "Android"}, [2]string{"Mac OS X", "Mac"}, [2]string{"Windows", "Windows"}, [2]string{"CrOS", "Chromebook"}, [2]string{"Linux", "Linux"})
+	switch {
+	case program != "" && system != "":
+		return program + " on " + system
+	case agent == "":
+		return "a program without a name"
+	default:
+		return agent
+	}
 }

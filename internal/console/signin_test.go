@@ -428,6 +428,21 @@ func TestNoSuchSteps(t *testing.T) {
 	b.post("/account/codes").want(409, "fresh sign-in", "Sign in again")
 }
 
+func TestBrowserName(t *testing.T) {
+	for agent, want := range map[string]string{
+		"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36":                                   "Chrome on Linux",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36 Edg/156.0.0.0":           "Edge on Windows",
+		"Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:150.0) Gecko/20100101 Firefox/150.0":                                                    "Firefox on Mac",
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 20_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/20.0 Mobile/15E148 Safari/604.1": "Safari on iPhone",
+		"curl/8.9": "curl/8.9",
+		"":         "a program without a name",
+	} {
+		if got := browserName(agent); got != want {
+			t.Errorf("%s: %q, want %q", agent, got, want)
+		}
+	}
+}
+
 // FuzzPasskeyForms: whatever a browser sends as the answer of a passkey, or as
 // its cookies, is refused without harm.
 func FuzzPasskeyForms(f *testing.F) {
