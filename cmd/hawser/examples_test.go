@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/house"
 )
 
@@ -21,7 +22,8 @@ import (
 var story = []string{
 	"config describe", "config check", "version", "declaration check", "declaration diff", "declaration schema",
 	"declaration list", "declaration publish", "device list", "device add", "ENROL", "device code", "status", "doctor", "device show", "counts",
-	"check list", "check run", "check selftest", "read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
+	"check list", "check run", "check selftest",
+	"people founder", "people list", "people disable", "evidence key", "evidence export", "evidence verify", "evidence sign", "read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
 	"backup", "erase", "ledger show", "device reopen", "device revoke", "demo search", "STOP", "ledger new-origin", "restore",
 }
 
@@ -81,7 +83,7 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 	write("aria-v2.yaml", string(aria))
 	write("aria-v3.yaml", strings.Replace(strings.Replace(string(aria), "version: 3", "version: 4", 1), "keep: 30d", "keep: 60d", 1))
 
-	hold := ""
+	hold, person := "", ""
 	run := func(name string, args ...string) string {
 		t.Helper()
 		code, out, errs := try(t, args...)
@@ -110,7 +112,7 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 				continue
 			}
 			line := strings.NewReplacer("/srv/hawser-restored", dir+"/restored", "/srv/hawser", dir+"/hawser", "/etc/hawser", dir+"/hawser",
-				"/mnt/backups/", dir+"/", "h-4f2a", hold, "clock confirm 2026-11-22", "clock confirm "+time.Now().UTC().Format(time.DateOnly)).Replace(c.example)
+				"/mnt/backups/", dir+"/", "h-4f2a", hold, "pabcdefghijkl", person, "clock confirm 2026-11-22", "clock confirm "+time.Now().UTC().Format(time.DateOnly)).Replace(c.example)
 			args := words(line)[1:]
 			if programs && !slices.Contains(args, "--json") {
 				args = append(args, "--json")
@@ -161,6 +163,14 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 				t.Fatalf("holds: %v, %v", all, err)
 			}
 			hold = all[0].Hold
+		case "people disable":
+			var all []api.Person
+			if err := json.Unmarshal([]byte(run("people list", "people", "list", "--json")), &all); err != nil || len(all) != 1 {
+				t.Fatalf("people: %v, %v", all, err)
+			}
+			person = all[0].Person
+		case "evidence sign": // on another machine, of a draft
+			run("evidence export", "evidence", "export", "draft-2026-11", "--home", dir+"/hawser")
 		case "ledger verify": // wants an older checkpoint and a file
 			b, err := os.ReadFile("hawser/keys/checkpoint")
 			if err != nil {

@@ -48,7 +48,8 @@ way round. Nothing that exists is overwritten. No credential is made for any per
 			long: `Runs the server of a home folder until it is told to stop (Ctrl-C, SIGTERM). On an
 empty configuration it has no person, no cleartext listener and no open door but
 those for devices (MQTT over mutual TLS), enrolment (EST over HTTPS), the ledger's
-checkpoint and health.`,
+checkpoint and health. The console opens with the first founder's link: hawser people
+founder.`,
 			example: "hawser serve --home /srv/hawser",
 			run: func(ctx context.Context, e *env) error {
 				c, err := server.LoadConfig(e.home)

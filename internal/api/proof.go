@@ -63,6 +63,7 @@ func proofRoutes(h handlers) []Route {
 		{"GET /v1/checks", "check.list", h.checks},
 		{"POST /v1/checks/run", "check.run", h.runChecks},
 		{"POST /v1/checks/selftest", "check.run", h.selftest},
+		{"POST /v1/evidence", "evidence.export", h.evidence},
 		{"GET /v1/claims", "check.list", h.claims},
 		{"GET /v1/waivers", "check.list", h.waivers},
 		{"POST /v1/waivers", "waiver.ask", h.askWaiver},

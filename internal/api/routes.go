@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -52,6 +53,8 @@ type Deps struct {
 	Ledger       *ledger.Ledger
 	Running      Running
 	Proof        Proof
+	People       People
+	Evidence     Evidence
 }
 
 type handlers struct{ Deps }
@@ -82,7 +85,7 @@ func Routes(d Deps) []Route {
 		{"GET /v1/ledger/export", "ledger.read", h.export},
 		{"GET /v1/ledger/checkpoint", "ledger.read", h.checkpoint},
 		{"POST /v1/verify", "ledger.read", h.verify},
-	}, proofRoutes(h)...)
+	}, slices.Concat(proofRoutes(h), peopleRoutes(h))...)
 }
 
 func deviceIn(r *http.Request) (core.DeviceID, error) {

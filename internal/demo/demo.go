@@ -42,6 +42,7 @@ type demo struct {
 	roots    string // the pinned root that every device carries
 	ports    ports
 	canary   string
+	earlier  string // a checkpoint that the auditor kept from before
 	server   *process
 	agents   []*device
 }
@@ -88,8 +89,10 @@ func (d *demo) run(ctx context.Context) (*Figures, error) {
 			return nil, err
 		}
 	}
-	if err := d.prove(ctx, f); err != nil {
-		return nil, err
+	for _, step := range []func(context.Context, *Figures) error{d.prove, d.bundle} {
+		if err := step(ctx, f); err != nil {
+			return nil, err
+		}
 	}
 	if err := d.figuresAfter(ctx, f); err != nil {
 		return nil, err

@@ -23,6 +23,7 @@ type Figures struct {
 	SeenRed            int               `json:"seen_red"`     // trials in which a check turned red
 	NotSeenRed         int               `json:"not_seen_red"` // trials in which it did not
 	Rows               map[string]int    `json:"rows"`         // the rows of the mission, by verdict
+	EvidenceVerified   bool              `json:"evidence_verified"`
 
 	opened     int  // readings of all devices that opened before the erasure
 	canarySeen bool // the planted value came back: it was really stored
@@ -50,6 +51,7 @@ func (f *Figures) Faults() []string {
 	need(f.Stored <= f.Accepted && uint64(f.opened) >= f.Stored, "%d messages accepted, %d stored, but %d open", f.Accepted, f.Stored, f.opened)
 	need(f.LedgerVerified, "the ledger does not verify")
 	need(f.SeenRed > 0 && f.NotSeenRed == 0, "%d checks were seen to turn red, %d not", f.SeenRed, f.NotSeenRed)
+	need(f.EvidenceVerified, "the evidence does not verify")
 	rows := 0
 	for _, n := range f.Rows {
 		rows += n

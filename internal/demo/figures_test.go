@@ -11,7 +11,7 @@ func sound() Figures {
 	return Figures{
 		Devices: devices, Accepted: 100, DroppedFields: 6, Refused: map[string]uint64{"rate": 200}, Stored: 100,
 		ReadBack: 20, Erased: 1, SurvivorsOpened: devices - 1, LedgerVerified: true, opened: 100, canarySeen: true,
-		SeenRed: 9, Rows: map[string]int{"met": 5, "unproven": allRows - 5},
+		SeenRed: 9, EvidenceVerified: true, Rows: map[string]int{"met": 5, "unproven": allRows - 5},
 	}
 }
 
@@ -37,6 +37,7 @@ func TestFiguresMustAllHold(t *testing.T) {
 		"proves nothing":         func(f *Figures) { f.canarySeen = false },
 		"but":                    func(f *Figures) { f.opened-- },
 		"ledger":                 func(f *Figures) { f.LedgerVerified = false },
+		"evidence":               func(f *Figures) { f.EvidenceVerified = false },
 		"turn red, 1 not":        func(f *Figures) { f.NotSeenRed = 1 },
 		"0 checks were seen":     func(f *Figures) { f.SeenRed = 0 },
 		"rows, want":             func(f *Figures) { f.Rows = map[string]int{"met": 5} },
@@ -64,7 +65,7 @@ func TestFiguresHaveTheirNames(t *testing.T) {
 	want := []string{
 		"devices", "accepted", "dropped_fields", "refused", "stored", "undeclared_stored", "read_back", "erased",
 		"opened_after_erasure", "survivors_opened", "canary_found_in_clear", "ledger_verified",
-		"seen_red", "not_seen_red", "rows",
+		"seen_red", "not_seen_red", "rows", "evidence_verified",
 	}
 	for _, name := range want {
 		if _, ok := got[name]; !ok {

@@ -131,7 +131,7 @@ func (d *demo) publish(ctx context.Context) error {
 	d.say.detail("%s, version %d: %d fields, kept 30 days, read by owner and support, nothing else", p.Name, p.Version, p.Fields)
 	d.say.detail("security updates until %s; hash %s…", p.Support, p.Hash[:16])
 	done()
-	return nil
+	return d.keepCheckpoint()
 }
 
 // enrol registers five units and starts their agents as a maker ships them.

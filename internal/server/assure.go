@@ -181,3 +181,17 @@ func (c *checker) runAll(ctx context.Context, only func(*check.Check) bool, prog
 	}
 	return ctx.Err()
 }
+
+// DeclaredChecks are the checks of this very program, as its evidence declares
+// them: whoever verifies a bundle of the same version compares.
+func DeclaredChecks() []assurance.Declared {
+	registry, err := check.NewRegistry((&server{}).checks()...)
+	if err != nil {
+		return nil // the server does not start with such checks either
+	}
+	var out []assurance.Declared
+	for _, c := range registry.All() {
+		out = append(out, assurance.Declare(c))
+	}
+	return out
+}

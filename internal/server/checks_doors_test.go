@@ -54,7 +54,7 @@ func TestForeignBrokerIsSeen(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	var f foreign
+	var f answers
 	now := time.Now()
 	at := func(l net.Listener, inode string) listener {
 		return listener{addr: netip.MustParseAddrPort(l.Addr().String()), inode: inode}

@@ -31,7 +31,8 @@ const maxConfigBytes = 64 << 10
 // Config is the file config.yaml in the home folder. Every key has a safe
 // default: an empty file, or none, starts a server without people, without
 // cleartext and without any door but those for devices, enrolment,
-// checkpoints and health. Paths that are not absolute count from the home
+// checkpoints and health. The console opens with the first founder's link.
+// Paths that are not absolute count from the home
 // folder. Secrets are paths of files, never values.
 type Config struct {
 	// Data is the folder of everything that may be backed up and shown to a
@@ -56,13 +57,17 @@ type Config struct {
 	// Checkpoint is the file, outside Data, where the last signed checkpoint of
 	// the ledger is kept; a server refuses to sign what contradicts it. Default: keys/checkpoint. Example: /mnt/second/checkpoint
 	Checkpoint string `yaml:"checkpoint"`
+	// EvidenceSigners is a file of the public keys that evidence is signed with,
+	// as ssh-keygen reads it. The private one is made by `hawser evidence key`
+	// and belongs on another machine. Default: keys/evidence.signers. Example: /etc/hawser/evidence.signers
+	EvidenceSigners string `yaml:"evidence_signers"`
 	// Devices is the address of the MQTT door, mutual TLS only. Default: :8883. Example: 192.0.2.10:8883
 	Devices string `yaml:"devices"`
 	// HTTPS is the address of the HTTPS door: enrolment (EST), the ledger's
 	// checkpoint, health. Default: :8443. Example: 192.0.2.10:8443
 	HTTPS string `yaml:"https"`
-	// Console is the address of the HTTPS door for people: the console, and what
-	// a browser needs to sign in. Default: 127.0.0.1:8444. Example: 192.0.2.10:443
+	// Console is the address of the HTTPS door for people. It stays shut until
+	// `hawser people founder` makes the first link. Default: 127.0.0.1:8444. Example: 192.0.2.10:443
 	Console string `yaml:"console"`
 	// ConsoleOrigin is what people type to come to the console. Passkeys belong
 	// to it: who changes it later makes them useless. Default: https://, the
@@ -123,7 +128,7 @@ func defaults(home string) Config {
 	return Config{
 		Data: "data", CA: "keys/ca", Roots: "keys/roots",
 		Keyring:   []string{"keys/keyring-a/keyring", "keys/keyring-b/keyring"},
-		LedgerKey: "keys/ledger.key", GateKey: "keys/gate.key", Checkpoint: "keys/checkpoint",
+		LedgerKey: "keys/ledger.key", GateKey: "keys/gate.key", Checkpoint: "keys/checkpoint", EvidenceSigners: "keys/evidence.signers",
 		Devices: ":8883", HTTPS: ":8443", Console: "127.0.0.1:8444", Names: []string{"localhost", "127.0.0.1", "::1"},
 		Socket: "data/hawser.sock", JournalMaxBytes: 8 << 30,
 		HandshakeTimeout: Duration(10 * time.Second), DeviceMessagesPerSecond: 1000,
@@ -172,7 +177,7 @@ func ParseConfig(home string, src []byte) (*Config, error) {
 		return nil, core.E(core.Invalid, "config-syntax", "config.yaml: "+err.Error(), "`hawser config describe` lists every key with an example")
 	}
 	c.home = home
-	for _, p := range []*string{&c.Data, &c.CA, &c.Roots, &c.LedgerKey, &c.GateKey, &c.Checkpoint, &c.Socket, &c.ConsoleCertificate, &c.ConsoleKey} {
+	for _, p := range []*string{&c.Data, &c.CA, &c.Roots, &c.LedgerKey, &c.GateKey, &c.Checkpoint, &c.Socket, &c.ConsoleCertificate, &c.ConsoleKey, &c.EvidenceSigners} {
 		*p = c.at(*p)
 	}
 	for i := range c.Keyring {

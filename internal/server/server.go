@@ -49,7 +49,7 @@ type Options struct {
 
 // Addresses are the doors as they were opened: with port 0 configured, the
 // system chose.
-type Addresses struct{ Devices, HTTPS, Console, Socket string }
+type Addresses struct{ Devices, HTTPS, Socket string }
 
 // stopTime bounds an orderly stop.
 const stopTime = 20 * time.Second
@@ -72,6 +72,7 @@ type server struct {
 	ca       *identity.CA
 	cert     *identity.ServerCertificate
 	gate     *gate.Gate
+	people   people
 	devices  *identity.Service
 	journal  *journal.Journal
 	intake   *telemetry.Intake
@@ -84,7 +85,7 @@ type server struct {
 	assure   *assurance.Service
 	rounds   *checker
 	sockets  sockets
-	foreign  foreign
+	answers  answers
 }
 
 // follower hands identity's changes to the gateway, which is made later.
@@ -281,6 +282,7 @@ func (s *server) ownJobs() []*job {
 	return []*job{
 		{name: "epoch-keys", period: time.Minute, run: s.intake.Prepare},
 		{name: "gate-tidy", period: time.Hour, run: s.gate.Tidy},
+		{name: "people", period: peopleTick, run: s.tickPeople},
 		{name: "certificates-trim", period: time.Hour, run: s.clock.unlessAhead(func(ctx context.Context) error {
 			_, err := s.devices.Trim(ctx, 90*24*time.Hour)
 			return err
@@ -295,6 +297,11 @@ func (s *server) serve(ctx context.Context) error {
 	defer cancel()
 	s.inside = newInside(ctx)
 	defer s.inside.cancel()
+	d, err := s.listen()
+	if err != nil {
+		return err
+	}
+	defer d.close()
 	https, err := s.httpsServer()
 	if err != nil {
 		return err
@@ -303,12 +310,8 @@ func (s *server) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mqttL, httpsL, localL, err := s.listen()
-	if err != nil {
-		return err
-	}
 	var work sync.WaitGroup
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	part := func(name string, f func() error) {
 		work.Go(func() {
 			if err := f(); err != nil && !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
@@ -331,9 +334,19 @@ func (s *server) serve(ctx context.Context) error {
 	if !s.opt.still {
 		work.Go(func() { s.rounds.loop(jobsCtx) })
 	}
-	part("devices' door", func() error { return s.gateway.Serve(ctx, mqttL) })
-	part("HTTPS door", func() error { return https.ServeTLS(newCapped(httpsL, maxHTTPSConnections, maxHTTPSPerSource), "", "") })
-	part("local socket", func() error { return local.Serve(localL) })
+	part("devices' door", func() error { return s.gateway.Serve(ctx, d.mqtt) })
+	part("HTTPS door", func() error {
+		return https.ServeTLS(newCapped(d.https, maxHTTPSConnections, maxHTTPSPerSource), "", "")
+	})
+	s.people.serve = func(h *http.Server, l net.Listener) {
+		part("console", func() error {
+			return h.ServeTLS(newCapped(l, maxConsoleConnections, maxConsolePerSource), "", "")
+		})
+	}
+	if err := s.openConsoleForSomebody(ctx); err != nil {
+		return err
+	}
+	part("local socket", func() error { return local.Serve(d.local) })
 
 	s.log.Info("serving", slog.String("environment", string(s.inst.Environment)), slog.String("devices", s.addr.Devices),
 		slog.String("https", s.addr.HTTPS), slog.String("version", s.opt.Version))
@@ -352,18 +365,16 @@ func (s *server) serve(ctx context.Context) error {
 	told := time.AfterFunc(s.opt.waits.grace, s.inside.cancel)
 	defer told.Stop()
 	cut := time.AfterFunc(2*s.opt.waits.grace, func() {
-		_, _ = local.Close(), https.Close() // closed again below, where it is told
+		_, _, _ = local.Close(), https.Close(), s.people.Close() // closed again below, where it is told
 	})
 	defer cut.Stop()
 	stop, done := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer done()
-	err = errors.Join(err, stopAll(stop, s.gateway.Shutdown, local.Shutdown, https.Shutdown))
+	err = errors.Join(err, stopAll(stop, s.gateway.Shutdown, local.Shutdown, https.Shutdown, s.people.Shutdown))
 	// Whoever did not end in time is cut: no handler may outlive the stores.
-	err = errors.Join(err, local.Close(), https.Close())
+	err = errors.Join(err, local.Close(), https.Close(), s.people.Close())
 	s.inside.wait()
-	for _, l := range []net.Listener{mqttL, httpsL, localL} {
-		_ = l.Close() // closed already, unless its door never came to open it
-	}
+	d.close()
 	stopJobs()
 	work.Wait()
 	return err
@@ -380,41 +391,50 @@ func stopAll(ctx context.Context, stops ...func(context.Context) error) error {
 	return errors.Join(errs...)
 }
 
-// listen opens the three doors, or none.
-func (s *server) listen() (mqtt, https, local net.Listener, err error) {
-	var open []net.Listener
+// doors are what the server listens on.
+type doors struct{ mqtt, https, local net.Listener }
+
+func (d *doors) close() {
+	for _, l := range []net.Listener{d.mqtt, d.https, d.local} {
+		if l != nil {
+			_ = l.Close() // closed already, unless its door never came to open it
+		}
+	}
+}
+
+// listen opens all doors but the console's, or none.
+func (s *server) listen() (_ *doors, err error) {
+	d := &doors{}
 	defer func() {
 		if err != nil {
-			for _, l := range open {
-				_ = l.Close() // the first error is the one to report
-			}
+			d.close()
 		}
 	}()
-	door := func(network, addr, key string) (net.Listener, error) {
-		l, err := net.Listen(network, addr)
-		if err != nil {
-			return nil, &core.Error{Kind: core.Conflict, Reason: "listen", Message: "cannot listen on " + addr, Hint: "another program may hold it; choose another with the key `" + key + "` in config.yaml", Err: err}
-		}
-		open = append(open, l)
-		return l, nil
+	if d.mqtt, err = door("tcp", s.c.Devices, "devices"); err != nil {
+		return nil, err
 	}
-	if mqtt, err = door("tcp", s.c.Devices, "devices"); err != nil {
-		return nil, nil, nil, err
-	}
-	if https, err = door("tcp", s.c.HTTPS, "https"); err != nil {
-		return nil, nil, nil, err
+	if d.https, err = door("tcp", s.c.HTTPS, "https"); err != nil {
+		return nil, err
 	}
 	if err := removeDeadSocket(s.c.Socket); err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
-	if local, err = door("unix", s.c.Socket, "socket"); err != nil {
-		return nil, nil, nil, err
+	if d.local, err = door("unix", s.c.Socket, "socket"); err != nil {
+		return nil, err
 	}
 	if err := os.Chmod(s.c.Socket, 0o600); err != nil {
-		return nil, nil, nil, fmt.Errorf("protect socket: %w", err)
+		return nil, fmt.Errorf("protect socket: %w", err)
 	}
-	s.addr = Addresses{Devices: mqtt.Addr().String(), HTTPS: https.Addr().String(), Socket: s.c.Socket}
-	return mqtt, https, local, nil
+	s.addr = Addresses{Devices: d.mqtt.Addr().String(), HTTPS: d.https.Addr().String(), Socket: s.c.Socket}
+	return d, nil
+}
+
+func door(network, addr, key string) (net.Listener, error) {
+	l, err := net.Listen(network, addr)
+	if err != nil {
+		return nil, &core.Error{Kind: core.Conflict, Reason: "listen", Message: "cannot listen on " + addr, Hint: "another program may hold it; choose another with the key `" + key + "` in config.yaml", Err: err}
+	}
+	return l, nil
 }
 
 // removeDeadSocket makes room for our socket: what lies there must be a socket

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -60,6 +61,28 @@ func TestEmptyConfigOpensNothingElse(t *testing.T) {
 	}
 	if tcp := listeners(t); tcp != nil && len(tcp) != 2 {
 		t.Errorf("the process listens on %v, want two doors", tcp)
+	}
+	// The console opens with the first link, and shows nothing to strangers.
+	var link api.Link
+	l.call(t, "POST", "/v1/people/founder", nil, &link)
+	u, err := url.Parse(link.Link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hc.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	for path, want := range map[string]int{"/": 303, "/devices": 303, "/people": 303, "/sign-in": 200, "/v1/status": 404, "/metrics": 404, "/set-up/guess": 404} {
+		resp, err := hc.Get("https://" + u.Host + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body) // only the status counts
+		_ = resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("console: GET %s: %d, want %d", path, resp.StatusCode, want)
+		}
+	}
+	if tcp := listeners(t); tcp != nil && len(tcp) != 3 {
+		t.Errorf("the process listens on %v, want three doors", tcp)
 	}
 }
 

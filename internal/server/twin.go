@@ -243,7 +243,7 @@ func (t *twin) Address(door string) string {
 	case "https":
 		return t.addr.HTTPS
 	case "console":
-		return t.addr.Console
+		return t.s.people.address()
 	}
 	return ""
 }

@@ -25,6 +25,9 @@ func (s *server) openGate(ctx context.Context) error {
 
 // guessedAt hears that an account is being guessed at.
 func (s *server) guessedAt(ctx context.Context, n gate.Notice) {
+	if a := s.people.service(); a != nil {
+		a.Tell(ctx, n)
+	}
 	s.log.WarnContext(ctx, "an account is being guessed at", slog.String("means", string(n.Means)), slog.Int("wrong", n.Wrong),
 		slog.Int("refused", n.Refused), slog.Int("networks", n.Networks), slog.Time("since", n.Since))
 }
