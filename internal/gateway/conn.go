@@ -32,14 +32,15 @@ const (
 // goroutine reads; whoever has something to say writes, without waiting. It
 // holds no buffer but a small one while it has nothing to do.
 type conn struct {
-	g      *Gateway
-	tls    *tls.Conn
-	sock   *socket
-	from   netip.Addr
-	done   chan struct{} // closed when the session must end
-	gone   chan struct{} // closed when its goroutine takes nothing more
-	device core.DeviceID
-	serial identity.Serial
+	g                  *Gateway
+	tls                *tls.Conn
+	sock               *socket
+	from               netip.Addr
+	done               chan struct{} // closed when the session must end
+	gone               chan struct{} // closed when its goroutine takes nothing more
+	device             core.DeviceID
+	serial             identity.Serial
+	tlsVersion, cipher uint16 // negotiated
 
 	barred refusal // why the device is not welcome; its CONNECT is answered with it
 

@@ -66,6 +66,7 @@ func (g *Gateway) arrive(tcp *net.TCPConn, from netip.Addr) {
 	id, why, err := g.identify(t)
 	c = &conn{
 		g: g, tls: t, sock: sock, from: from, id: id, device: id.Device, serial: id.Serial, barred: why, detail: err,
+		tlsVersion: t.ConnectionState().Version, cipher: t.ConnectionState().CipherSuite,
 		done: make(chan struct{}), gone: make(chan struct{}),
 	}
 	c.space.L = &c.mu

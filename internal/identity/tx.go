@@ -84,6 +84,35 @@ type BirthRow struct {
 	Enrolled  time.Time // first handshake; zero: none yet
 }
 
+// Standing is one certificate as the store has it, and whose its key is
+// according to the table of all keys.
+type Standing struct {
+	Serial      Serial
+	Device      core.DeviceID
+	Key         core.Hash
+	Fingerprint core.Hash
+	State       CertificateState
+	NotAfter    time.Time
+	Tied        core.DeviceID // the unit that first showed the key; "": nobody
+}
+
+// CodeStanding is what the store has of the codes of one unit: raw, because it
+// may be anything.
+type CodeStanding struct {
+	Device core.DeviceID
+	Code   []byte // nil: none is open
+	Spent  []byte // nil: none was spent or withdrawn
+	Bits   int    // strength of its enrolment code; 0: it has no birth record
+}
+
+// Ended is one certificate that a door must not let in.
+type Ended struct {
+	Serial    Serial
+	Device    core.DeviceID
+	Revoked   bool // it, or its device
+	Suspected bool // its device is in quarantine: two hold its identity, and both are held
+}
+
 // Tx is what identity needs from storage, in one transaction.
 type Tx interface {
 	// Device is core.Unknown when there is none.
@@ -128,6 +157,15 @@ type Tx interface {
 	// row, its certificates that have not run out by now or are its confirmed
 	// one, and its ownership.
 	EachIdentity(ctx context.Context, now time.Time, fn func(DeviceRow, []CertificateRow, *OwnershipRow) error) error
+
+	// EachStanding calls fn once per certificate that is not pruned, in no
+	// order, for checks: it says what the store has, whatever memory thinks.
+	EachStanding(ctx context.Context, fn func(Standing) error) error
+	// EachCode calls fn once per unit of the register, for checks.
+	EachCode(ctx context.Context, fn func(CodeStanding) error) error
+	// EachEnded calls fn once per certificate that has not run out by now and
+	// is not good any more, whatever the reason, for checks.
+	EachEnded(ctx context.Context, now time.Time, fn func(Ended) error) error
 
 	// Record hands evidence to the ledger.
 	Record(context.Context, core.Record) error

@@ -12,6 +12,8 @@ func (s *server) checks() [][]check.Check {
 		s.jobChecks(),
 		s.evidenceChecks(),
 		s.riskChecks(),
+		s.devices.Checks(),
+		s.identityChecks(),
 		missingChecks(),
 	}
 }

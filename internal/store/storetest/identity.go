@@ -19,6 +19,7 @@ func Identity(t *testing.T, open func(t *testing.T) *store.Store) {
 	t.Run("ownerships", func(t *testing.T) { identityOwnerships(t, open(t)) })
 	t.Run("births", func(t *testing.T) { identityBirths(t, open(t)) })
 	t.Run("index", func(t *testing.T) { identityIndex(t, open(t)) })
+	t.Run("standings", func(t *testing.T) { identityStandings(t, open(t)) })
 }
 
 func at(sec int64) time.Time { return time.Unix(sec, 123456000).UTC() }
