@@ -84,10 +84,16 @@ func (e *evidence) facts(p PublicKey) facts {
 		Origin: e.Origin, Program: e.state.Program, Fingerprint: p.Fingerprint(), LogKey: e.log.Key, Namespace: Namespace, Principal: Principal,
 		At: e.state.At, Began: e.began(), First: e.First, Last: e.Last, Rounds: int(e.Last-e.First) + 1, Observations: e.fold.observations, Trials: e.fold.trials,
 		Entries: e.head.Size, Headline: e.state.Headline, HeadlineLine: e.state.Headline.String(), Sampled: len(e.samplings) > 0,
-		Commands: []string{
-			"sha256sum --check --strict --quiet " + nameSums,
-			strings.Join([]string{"ssh-keygen -Y verify -f SIGNERS -I", Principal, "-n", Namespace, "-s", nameSig, "<", nameSums}, " "),
-			"hawser evidence verify . --signers SIGNERS --checkpoint CHECKPOINT",
-		},
+		Commands: commands(),
+	}
+}
+
+// commands verify a bundle in whose folder they are typed: the first two with
+// stock tools. SIGNERS and CHECKPOINT come from elsewhere.
+func commands() []string {
+	return []string{
+		"sha256sum --check --strict --quiet " + nameSums,
+		strings.Join([]string{"ssh-keygen -Y verify -f SIGNERS -I", Principal, "-n", Namespace, "-s", nameSig, "<", nameSums}, " "),
+		"hawser evidence verify . --signers SIGNERS --checkpoint CHECKPOINT",
 	}
 }
