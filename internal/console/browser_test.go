@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,10 @@ import (
 	devpage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
+	"github.com/hawser-iot/hawser/internal/access"
+	"github.com/hawser-iot/hawser/internal/assurance"
+	"github.com/hawser-iot/hawser/internal/assurance/bundle"
+	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/store"
 	"github.com/hawser-iot/hawser/internal/telemetry"
@@ -137,13 +142,15 @@ func furnish(t *testing.T) *world {
 			w.running.connected[core.DeviceID("NW-24-"+number2(i))] = i%4 != 1
 		}
 	})
+	var sent []reading
 	for i := range 96 * 3 {
 		if i > 150 && i < 170 {
 			continue // it was switched off
 		}
 		at := w.now.Add(-time.Duration(i) * 5 * time.Minute)
-		w.send(t, "aria-thermostat", "climate", subjects[0], at, map[string]any{"room_temperature": math.Round((20.5+2.2*math.Sin(float64(i)/40)+.4*math.Sin(float64(i)/3))*2) / 2, "heating_on": i%50 < 18})
+		sent = append(sent, reading{at, map[string]any{"room_temperature": math.Round((20.5+2.2*math.Sin(float64(i)/40)+.4*math.Sin(float64(i)/3))*2) / 2, "heating_on": i%50 < 18}})
 	}
+	w.send(t, "aria-thermostat", "climate", subjects[0], sent...)
 	w.running.counted = Counted{Accepted: 1_284_031, Stored: 1_283_420, DroppedFields: 912, Duplicates: 611, Refused: []telemetry.ReasonCount{
 		{Reason: telemetry.ReasonBadField, N: 41}, {Reason: telemetry.ReasonRate, N: 1207}, {Reason: telemetry.ReasonUndeclared, N: 12},
 	}}
@@ -157,6 +164,31 @@ func furnish(t *testing.T) *world {
 	}
 	_, err := w.log.Checkpoint(t.Context())
 	must(t, err)
+	key, err := bundle.CreateKey(w.dir + "/evidence.key")
+	must(t, err)
+	w.deps.Evidence = &evidence{info: EvidenceInfo{Keys: []EvidenceKey{EvidenceKeyOf(key.Public())}, SignsHere: true, Witnesses: []Witness{{"nas.northwind.example/1", w.now.Add(-time.Minute), 90}}}}
+	w.deps.People = &people{
+		{ID: "pabcdefghijkl", Name: "Ada Byron", Mail: "ada@northwind.example", State: access.Active, Roles: []access.Role{access.Administrator}, Approver: true, ApproverFrom: w.now.Add(-time.Hour), Founder: true, Joined: w.now.Add(-90 * 24 * time.Hour), InvitedBy: core.Actor{Kind: core.ActorStaff, ID: "os:root(0)"}, Passkeys: 2},
+		{ID: "pgracehopper2", Name: "Grace Hopper", Mail: "grace@northwind.example", State: access.Active, Roles: []access.Role{access.Administrator, access.Security}, Approver: true, ApproverFrom: w.now.Add(-time.Hour), Founder: true, Joined: w.now.Add(-89 * 24 * time.Hour), InvitedBy: core.Actor{Kind: core.ActorStaff, ID: "os:root(0)"}, Passkeys: 1},
+		{ID: "pmaryjacksonn", Name: "Mary Jackson", Mail: "mary@northwind.example", State: access.Active, Roles: []access.Role{access.Operator}, Approver: true, ApproverFrom: w.now.Add(50 * time.Hour), Joined: w.now.Add(-22 * time.Hour), InvitedBy: ada, Passkeys: 1},
+		{ID: "pleocadiaaaaa", Name: "Leo Marks", Mail: "leo@northwind.example", State: access.Active, Roles: []access.Role{access.Support}, Joined: w.now.Add(-40 * 24 * time.Hour), InvitedBy: ada, PasswordSet: true, RecoveryCodes: 8},
+		{ID: "pinvitedaaaaa", State: access.Invited, Roles: []access.Role{access.Auditor}, Invited: w.now.Add(-3 * time.Hour), InvitedBy: ada, LinkUntil: w.now.Add(45 * time.Hour)},
+	}
+	w.serve(t)
+	st, err := w.proof.State(t.Context())
+	must(t, err)
+	var met assurance.ControlID
+	for _, c := range st.Controls {
+		if c.Verdict == assurance.Met {
+			met = c.Control.ID
+		}
+	}
+	_, err = w.proof.AskWaiver(t.Context(), ada, assurance.WaiverRequest{Row: "7.6", Reason: "the help desk moves to another building; mail is answered by hand meanwhile", Instead: met, Days: 14})
+	must(t, err)
+	asked, err := w.proof.AskWaiver(t.Context(), core.Actor{Kind: core.ActorStaff, ID: "pgracehopper2"}, assurance.WaiverRequest{Row: "6.11", Reason: "one vendor's contract is being renewed", Instead: met, Days: 30})
+	must(t, err)
+	_, err = w.proof.ApproveWaiver(t.Context(), ada, asked.ID)
+	must(t, err)
 	return w
 }
 
@@ -166,7 +198,7 @@ func pagesToSee() [][2]string {
 		{"today", "/"},
 		{"today-failing", "/?show=failing"},
 		{"control", "/control/RP-03"},
-		{"control-failing", "/control/DS-07"},
+		{"control-failing", "/control/RP-02"},
 		{"check", "/check/area.2-8"},
 		{"products", "/products"},
 		{"product", "/product/aria-thermostat"},
@@ -174,7 +206,10 @@ func pagesToSee() [][2]string {
 		{"devices", "/devices"},
 		{"device", "/device/NW-24-00000"},
 		{"refusals", "/refusals"},
+		{"people", "/people"},
 		{"ledger", "/ledger"},
+		{"evidence", "/evidence"},
+		{"waivers", "/waivers"},
 		{"trouble", "/control/XX-99"},
 	}
 }
@@ -205,6 +240,105 @@ func TestPagesInABrowser(t *testing.T) {
 		}
 		b.shoot(t, p[0]+"-small")
 	}
+}
+
+// TestReadingsInABrowser fills in the form with the keyboard, reads, and looks
+// at the charts.
+func TestReadingsInABrowser(t *testing.T) {
+	w := furnish(t)
+	b := newBrowser(t, w)
+	axe, err := os.ReadFile("../../tools/node_modules/axe-core/axe.min.js")
+	if err != nil {
+		t.Skip("there is no axe-core: `make deps` installs it")
+	}
+	for _, scheme := range []string{"light", "dark"} {
+		b.scheme(t, scheme)
+		b.do(t, chromedp.EmulateViewport(1360, 900))
+		b.goTo(t, "/device/NW-24-00000")
+		b.do(t, chromedp.Focus("#purpose"), chromedp.SendKeys("#purpose", "service.c"), chromedp.Focus("#reason"), chromedp.SendKeys("#reason", "ticket 4711: the owner says it is cold"),
+			chromedp.Focus("form.tall button"), chromedp.KeyEvent("\r"), chromedp.WaitVisible(".chart"))
+		if n := ask[int](t, b, `document.querySelectorAll(".chart polyline").length`); n < 2 {
+			t.Errorf("%d lines are drawn", n)
+		}
+		b.judge(t, "readings-"+scheme, string(axe))
+	}
+	if n := len(w.records(t, "read-session-opened")); n != 2 {
+		t.Errorf("%d read sessions in the ledger, want 2", n)
+	}
+}
+
+// TestKeyboardReachesEverything walks each page with the tabulator: every link,
+// button and field gets the focus once, shows that it has it, and the first
+// stop leads past the list at the side.
+func TestKeyboardReachesEverything(t *testing.T) {
+	w := furnish(t)
+	b := newBrowser(t, w)
+	b.do(t, chromedp.EmulateViewport(1360, 900))
+	for _, p := range [][2]string{{"today", "/?show=failing"}, {"device", "/device/NW-24-00000"}, {"people", "/people"}, {"waivers", "/waivers"}, {"products", "/products"}} {
+		b.goTo(t, p[1])
+		want := ask[int](t, b, `(() => {
+			window.stops = [...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, summary")].filter(x => x.checkVisibility() && !x.disabled);
+			window.seen = new Set(); window.blind = [];
+			document.addEventListener("focusin", e => { seen.add(e.target); const s = getComputedStyle(e.target); if (s.outlineStyle === "none" || parseFloat(s.outlineWidth) < 2) blind.push(e.target.outerHTML.slice(0, 80)) });
+			return stops.length })()`)
+		for i := range want + 2 {
+			b.do(t, chromedp.KeyEvent("\t"))
+			if i == 0 {
+				if first := ask[string](t, b, `document.activeElement.getAttribute("href")`); first != "#main" {
+					t.Errorf("%s: the first stop is %q", p[0], first)
+				}
+			}
+		}
+		if missed := ask[[]string](t, b, `stops.filter(x => !seen.has(x)).map(x => x.outerHTML.slice(0, 100))`); len(missed) > 0 || want < 8 {
+			t.Errorf("%s: of %d stops the keyboard does not reach %q", p[0], want, missed)
+		}
+		if blind := ask[[]string](t, b, `blind`); len(blind) > 0 {
+			t.Errorf("%s: one does not see the focus on %q", p[0], blind)
+		}
+	}
+	b.goTo(t, "/")
+	b.do(t, chromedp.KeyEvent("\t"), chromedp.KeyEvent("\r"))
+	if here := ask[string](t, b, `document.activeElement.id`); here != "main" {
+		t.Errorf("the skip link leads to %q", here)
+	}
+}
+
+// TestLiveInABrowser: a page that is open follows what happens, keeps what is
+// unfolded, leaves the focus alone, and says when the session is over.
+func TestLiveInABrowser(t *testing.T) {
+	bad := atomic.Bool{}
+	w := newWorld(t, nil)
+	w.prove(t, "", aCheck("passwords.a", "1.9", "So.", passes(4)), aCheck("passwords.b", "1.10", "So.", passes(4)), aCheck("passwords.c", "2.15", "So.", func(ctx context.Context, l *check.Look) error {
+		if bad.Load() {
+			return fails(5, "shares its password", "twin-7")(ctx, l)
+		}
+		return passes(5)(ctx, l)
+	}))
+	b := newBrowser(t, w)
+	b.goTo(t, "/control/DS-05")
+	ask[*bool](t, b, `document.getElementById("touched-1.9-passwords.a").open = true, null`)
+	bad.Store(true)
+	w.look(t)
+	b.do(t, chromedp.WaitVisible(`.v-failing`))
+	wants(t, "after the look", ask[string](t, b, `document.querySelector("main").innerText`), "twin-7", "shares its password")
+	if !ask[bool](t, b, `document.getElementById("touched-1.9-passwords.a").open`) {
+		t.Error("what was unfolded is folded")
+	}
+	if stopped := ask[[]string](t, b, `stopped`); len(stopped) > 0 {
+		t.Errorf("the page's policy stopped %q", stopped)
+	}
+	// Who reads with the keyboard is not interrupted.
+	ask[*bool](t, b, `document.querySelector("[data-live] a").focus(), null`)
+	bad.Store(false)
+	w.look(t)
+	time.Sleep(time.Second)
+	if n := ask[int](t, b, `document.querySelectorAll(".v-failing").length`); n == 0 {
+		t.Error("the page changed under the focus")
+	}
+	w.whoIs(Visitor{})
+	ask[*bool](t, b, `document.activeElement.blur(), null`)
+	b.do(t, chromedp.WaitVisible(`.live:not(:empty)`))
+	wants(t, "signed out", ask[string](t, b, `document.querySelector(".live").textContent`), "Your session has ended")
 }
 
 // judge holds the page that is open against the rules of every page.

@@ -49,7 +49,7 @@ func number(raw json.RawMessage) (float64, bool) {
 		return 0, true
 	}
 	x, err := strconv.ParseFloat(string(raw), 64)
-	return x, err == nil && !math.IsInf(x, 0) && !math.IsNaN(x)
+	return x, err == nil && math.Abs(x) <= 1e100 // what is larger overflows on the way; NaN is not smaller
 }
 
 // chart is a series as it is drawn: coordinates that the server worked out,
@@ -107,6 +107,9 @@ func (s *series) draw(from, to time.Time) chart {
 	for _, t := range ticks {
 		c.Y = append(c.Y, tick{y(t), format(t)})
 	}
+	if c.Yes {
+		c.Y = []tick{{y(0), "no"}, {y(1), "yes"}}
+	}
 	wide := (chartWide - chartLeft - chartRight) / float64(len(s.buckets))
 	x := func(i int) string { return coord(chartLeft + (float64(i)+.5)*wide) }
 	each := to.Sub(from) / time.Duration(len(s.buckets))
@@ -158,7 +161,7 @@ func format(v float64) string {
 // ticksFor are three to six round values around a range, and the range that
 // they span.
 func ticksFor(low, top float64) (ticks []float64, from, to float64) {
-	if top-low <= math.Abs(top)*1e-9 {
+	if top-low <= max(math.Abs(top), math.Abs(low), 1e-90)*1e-9 {
 		pad := max(math.Abs(top)*.05, 1)
 		low, top = low-pad, top+pad
 	}
@@ -177,21 +180,31 @@ func ticksFor(low, top float64) (ticks []float64, from, to float64) {
 	return ticks, from, to
 }
 
-// timeTicks are a handful of times along the foot.
+// timeTicks are a handful of round times along the foot.
 func timeTicks(from, to time.Time) []tick {
-	const n = 5
-	layout := "2 Jan 15:04"
-	switch d := to.Sub(from); {
-	case d <= 26*time.Hour:
+	const day = 24 * time.Hour
+	step := 365 * day
+	for _, s := range []time.Duration{10 * time.Minute, 30 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, day, 2 * day, 7 * day, 30 * day, 90 * day} {
+		if to.Sub(from)/s <= 7 {
+			step = s
+			break
+		}
+	}
+	layout := "2 Jan"
+	if step < day {
 		layout = "15:04"
-	case d > 6*24*time.Hour:
-		layout = "2 Jan"
 	}
 	var out []tick
-	for i := range n {
-		at := (float64(i) + .5) / n
-		t := from.Add(time.Duration(at * float64(to.Sub(from))))
-		out = append(out, tick{coord(chartLeft + at*(chartWide-chartLeft-chartRight)), t.UTC().Format(layout)})
+	for t := from.UTC().Truncate(step).Add(step); t.Before(to); t = t.Add(step) {
+		at := chartLeft + float64(t.Sub(from))/float64(to.Sub(from))*(chartWide-chartLeft-chartRight)
+		if at < chartLeft+14 || at > chartWide-20 {
+			continue // it would be cut
+		}
+		text := t.Format(layout)
+		if step < day && t.Equal(t.Truncate(day)) {
+			text = t.Format("2 Jan")
+		}
+		out = append(out, tick{coord(at), text})
 	}
 	return out
 }

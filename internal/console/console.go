@@ -38,8 +38,10 @@ type Deps struct {
 	// links that are given to somebody begin with it.
 	Origin string
 	Maker  string // whose console it is, for the head of each page
-	Now    func() time.Time
-	Log    *slog.Logger
+	// Every is how often an open page asks for what changed; 0: ten seconds.
+	Every time.Duration
+	Now   func() time.Time
+	Log   *slog.Logger
 }
 
 func (d *Deps) check() error {
@@ -71,6 +73,9 @@ type Console struct {
 func New(d Deps) (*Console, error) {
 	if err := d.check(); err != nil {
 		return nil, err
+	}
+	if d.Every == 0 {
+		d.Every = 10 * time.Second
 	}
 	c := &Console{d: d, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection()}
 	_, _ = rand.Read(c.tokens.key[:]) // never fails

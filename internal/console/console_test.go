@@ -271,9 +271,11 @@ func TestReadingsNeedAReason(t *testing.T) {
 	w := newWorld(t, nil)
 	w.publish(t, strings.Replace(example(t, "aria-thermostat"), "heating_on:", "serial_note:\n    about: a note\n    stream: climate\n    type: string\n    max_length: 200\n    class: personal\n    purposes: [service.control]\n    keep: 30d\n    readers: [owner, support]\n    when_done: shred\n  hidden_one:\n    stream: climate\n    type: integer\n    unit: \"1\"\n    range: [0, 100]\n    class: personal\n    purposes: [service.control]\n    keep: 30d\n    readers: [owner]\n    when_done: shred\n  heating_on:", 1))
 	s := w.addLater(t, "A1", "aria-thermostat")
+	var sent []reading
 	for i := range 40 {
-		w.send(t, "aria-thermostat", "climate", s, w.now.Add(-time.Duration(i)*20*time.Minute), map[string]any{"room_temperature": 19.25 + float64(i)/10, "heating_on": i%2 == 0, "serial_note": "<b>canary</b>", "hidden_one": 77})
+		sent = append(sent, reading{w.now.Add(-time.Duration(i) * 20 * time.Minute), map[string]any{"room_temperature": 19.25 + float64(i)/10, "heating_on": i%2 == 0, "serial_note": "<b>canary</b>", "hidden_one": 77}})
 	}
+	w.send(t, "aria-thermostat", "climate", s, sent...)
 	page := w.must200(t, "/device/A1")
 	wants(t, "before", page, "Nothing is shown before you say why", "service.control", "Not for your roles: hidden_one", `name="token"`)
 	lacks(t, "before", page, "canary", "polyline")

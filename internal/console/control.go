@@ -31,12 +31,14 @@ type cite struct {
 type rowView struct {
 	assurance.RowState
 	Mark   mark
+	Says   string // why, where its checks do not say it
 	Checks []checkView
 	Waive  bool // it may be worth asking
 }
 
 type checkView struct {
 	assurance.CheckState
+	Key      string // names it on its page
 	Mark     mark
 	KindText string
 	Place    place
@@ -78,11 +80,17 @@ func (c *Console) controlPage(w http.ResponseWriter, r *http.Request, v Visitor)
 	places := newPlaces(c.d.Proof, c.d.Ledger)
 	for _, row := range cs.Rows {
 		rv := rowView{RowState: row, Mark: markOf(row.Verdict), Waive: view.May && row.Waiver == nil && (row.Verdict == assurance.Failing || row.Verdict == assurance.Unproven)}
+		switch row.Verdict {
+		case assurance.NotApplicable, assurance.Tampered, assurance.Waived:
+			rv.Says = sentence(row.Why)
+		case assurance.Met, assurance.Attested, assurance.Failing, assurance.Errored, assurance.Stale, assurance.Unproven:
+		}
 		for _, k := range row.Checks {
 			cv, err := c.checkOf(ctx, places, k)
 			if err != nil {
 				return err
 			}
+			cv.Key = string(row.Row.ID) + "-" + k.ID
 			rv.Checks = append(rv.Checks, cv)
 		}
 		view.Rows = append(view.Rows, rv)
@@ -94,7 +102,7 @@ func (c *Console) controlPage(w http.ResponseWriter, r *http.Request, v Visitor)
 
 // checkOf is one check with where its evidence lies and since when it is so.
 func (c *Console) checkOf(ctx context.Context, places *places, k assurance.CheckState) (checkView, error) {
-	cv := checkView{CheckState: k, Mark: markOf(k.Verdict), KindText: kindWords(k.Kind)}
+	cv := checkView{CheckState: k, Key: k.ID, Mark: markOf(k.Verdict), KindText: kindWords(k.Kind)}
 	for _, p := range k.Proofs {
 		cv.Proofs = append(cv.Proofs, proofView{p, p.OK()})
 	}

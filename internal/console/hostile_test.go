@@ -238,6 +238,7 @@ func TestNumbersAndTimesInWords(t *testing.T) {
 		{ago(now, now.Add(time.Hour)), "in 60 minutes"},
 		{span(1500 * time.Millisecond), "1500 ms"},
 		{span(time.Second), "1 second"},
+		{span(0), "less than 1 ms"},
 		{span(30 * 24 * time.Hour), "30 days"},
 		{span(3 * 365 * 24 * time.Hour), "3 years"},
 		{list([]string{"a"}), "a"},

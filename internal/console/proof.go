@@ -173,53 +173,74 @@ type sight struct {
 // memory holds what the checks saw lately. Closed rounds never change, so that
 // each is read once; what it cannot remember the ledger still has.
 type memory struct {
-	mu      sync.Mutex // guards what follows
-	last    uint64     // the newest round read
-	byCheck map[string][]sight
+	mu          sync.Mutex // guards what follows
+	first, last uint64     // the rounds read; 0: none yet
+	byCheck     map[string][]sight
 }
 
 const (
 	maxSights   = 400 // of one check
 	maxRecalled = 240 // rounds read back after a start
+	// recallTime is how long one page reads back: the pages after it go on.
+	recallTime = 50 * time.Millisecond
 )
 
-// recall reads the rounds that closed since the last time.
+// recall reads the rounds that closed since the last time, and then back into
+// the past as far as the time goes.
 func (m *memory) recall(ctx context.Context, p Proof) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	began := time.Now()
 	newest := p.LastRound().Number
 	if m.byCheck == nil || newest < m.last {
-		m.byCheck, m.last = map[string][]sight{}, newest-min(newest, maxRecalled)
+		m.byCheck, m.first, m.last = map[string][]sight{}, newest+1, newest
 	}
 	for m.last < newest {
-		kept, err := p.Rounds(ctx, m.last+1, 64)
+		seen, n, err := m.read(ctx, p, m.last+1, 64)
+		if err != nil || n == 0 {
+			return err
+		}
+		m.last += n
+		for id, list := range seen {
+			list = append(m.byCheck[id], list...)
+			m.byCheck[id] = list[max(0, len(list)-maxSights):]
+		}
+	}
+	for m.first > 1 && m.last-m.first < maxRecalled && time.Since(began) < recallTime {
+		step := min(m.first-1, 8)
+		seen, _, err := m.read(ctx, p, m.first-step, int(step))
 		if err != nil {
-			return fmt.Errorf("read rounds: %w", err)
+			return err
 		}
-		if len(kept) == 0 {
-			return nil
-		}
-		for i := range kept {
-			m.last = kept[i].Number
-			r, err := check.ParseRound(kept[i].Encoded)
-			if err != nil {
-				continue // the verdict says that it was tampered with
-			}
-			for j := range r.Observations {
-				m.take(r.Number, &r.Observations[j])
+		m.first -= step
+		for id, list := range seen {
+			if len(m.byCheck[id]) < maxSights {
+				m.byCheck[id] = append(list, m.byCheck[id]...)
 			}
 		}
 	}
 	return nil
 }
 
-// take is called with mu held.
-func (m *memory) take(round uint64, o *check.Observation) {
-	list := m.byCheck[o.Check]
-	if len(list) >= maxSights {
-		list = append(list[:0], list[len(list)-maxSights/2:]...)
+// read gives what the checks saw in n rounds, oldest first, and how many
+// rounds there were.
+func (m *memory) read(ctx context.Context, p Proof, from uint64, n int) (map[string][]sight, uint64, error) {
+	kept, err := p.Rounds(ctx, from, n)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read rounds: %w", err)
 	}
-	m.byCheck[o.Check] = append(list, sightOf(round, o))
+	out := map[string][]sight{}
+	for i := range kept {
+		r, err := check.ParseRound(kept[i].Encoded)
+		if err != nil {
+			continue // the verdict says that it was tampered with
+		}
+		for j := range r.Observations {
+			o := &r.Observations[j]
+			out[o.Check] = append(out[o.Check], sightOf(r.Number, o))
+		}
+	}
+	return out, uint64(len(kept)), nil
 }
 
 func sightOf(round uint64, o *check.Observation) sight {

@@ -34,7 +34,8 @@ type page struct {
 	Now     time.Time
 	Token   string // of its forms
 	Maker   string
-	Live    bool // the part "live" is repeated
+	Live    bool  // the part "live" is repeated
+	Every   int64 // milliseconds between two of it
 	Data    any
 }
 
@@ -82,7 +83,7 @@ func (c *Console) show(w http.ResponseWriter, r *http.Request, v Visitor, status
 	if set == nil {
 		return fmt.Errorf("draw page: there is no template %s", name)
 	}
-	p.Visitor, p.Now, p.Maker, p.Live = v, c.d.Now().UTC(), c.d.Maker, set.live
+	p.Visitor, p.Now, p.Maker, p.Live, p.Every = v, c.d.Now().UTC(), c.d.Maker, set.live, c.d.Every.Milliseconds()
 	if v.Signed() {
 		p.Token = c.tokens.of(v)
 	}

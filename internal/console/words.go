@@ -8,21 +8,24 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hawser-iot/hawser/internal/core"
 )
 
 // funcs are what templates may call.
 func funcs(a *assets) template.FuncMap {
 	return template.FuncMap{
-		"asset": a.url,
-		"num":   num,
-		"stamp": stamp,
-		"day":   day,
-		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"ago":   ago,
-		"span":  span,
-		"cut":   cut,
-		"short": short,
-		"list":  list,
+		"asset":  a.url,
+		"num":    num,
+		"stamp":  stamp,
+		"day":    day,
+		"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"ago":    ago,
+		"span":   span,
+		"cut":    cut,
+		"short":  short,
+		"list":   list,
+		"digest": func(s string) bool { _, err := core.ParseHash(s); return err == nil },
 		"plural": func(n any, one, many string) (string, error) {
 			x, err := whole(n)
 			if err != nil {
@@ -101,6 +104,8 @@ func span(d time.Duration) string {
 	switch {
 	case d < 0:
 		return "-" + span(-d)
+	case d < time.Millisecond:
+		return "less than 1 ms"
 	case d < 2*time.Second && d%time.Second != 0:
 		return strconv.FormatInt(d.Milliseconds(), 10) + " ms"
 	case d < 2*time.Minute:

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,6 +51,7 @@ type world struct {
 	deps   Deps
 	c      *Console
 
+	mu      sync.Mutex // guards who
 	who     Visitor
 	counter uint64
 	running running
@@ -144,6 +146,8 @@ func newWorld(t testing.TB, fill func(*world)) *world {
 	w.deps = Deps{
 		Declarations: w.decl, Devices: w.ids, Data: w.read, Running: &w.running, Ledger: w.log, People: &people{}, Evidence: &evidence{}, Origin: "https://console.northwind.example",
 		Visitor: func(*http.Request) (Visitor, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			if w.who.Actor.ID == "" {
 				return Visitor{}, core.E(core.Denied, "no-session", "you are not signed in", "sign in")
 			}
@@ -153,6 +157,13 @@ func newWorld(t testing.TB, fill func(*world)) *world {
 	}
 	w.prove(t, "")
 	return w
+}
+
+// whoIs changes who asks, while a browser may be asking.
+func (w *world) whoIs(v Visitor) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.who = v
 }
 
 // exec changes the database behind the program's back.
@@ -270,37 +281,51 @@ func (w *world) deviceIn(ctx context.Context, tx *store.Tx, id core.DeviceID, pr
 	return tx.InsertOwnership(ctx, identity.OwnershipRow{Subject: s, Device: id, Actor: ada, Opened: d.Added, Done: true})
 }
 
-// send files one reading of a device, as the projector does.
-func (w *world) send(t testing.TB, product core.ProductID, stream string, s core.Subject, at time.Time, values map[string]any) {
+// reading is what a device sent.
+type reading struct {
+	at     time.Time
+	values map[string]any
+}
+
+// send files readings of a device, as the projector does.
+func (w *world) send(t testing.TB, product core.ProductID, stream string, s core.Subject, readings ...reading) {
 	t.Helper()
 	p, err := w.decl.Current(t.Context(), product)
 	must(t, err)
-	w.counter++
-	base := telemetry.Reading{Product: product, Subject: s, Stream: stream, Policy: p.Hash, T: at.UnixMilli(), Received: at.UnixMilli(), HasSeq: true, Boot: 1, Seq: w.counter, Gateway: [8]byte{1}, Counter: w.counter}
-	for g, group := range p.Groups {
-		part := map[string]any{}
-		for _, i := range group.Fields {
-			if v, ok := values[p.Fields[i].Name]; ok && p.Fields[i].Stream == stream {
-				part[p.Fields[i].Name] = v
+	byEpoch := map[core.Epoch][]telemetry.Row{}
+	for _, r := range readings {
+		w.counter++
+		base := telemetry.Reading{
+			Product: product, Subject: s, Stream: stream, Policy: p.Hash, T: r.at.UnixMilli(), Received: r.at.UnixMilli(), HasSeq: true, Boot: 1, Seq: w.counter, Gateway: [8]byte{1}, Counter: w.counter,
+		}
+		for g, group := range p.Groups {
+			part := map[string]any{}
+			for _, i := range group.Fields {
+				if v, ok := r.values[p.Fields[i].Name]; ok && p.Fields[i].Stream == stream {
+					part[p.Fields[i].Name] = v
+				}
 			}
+			if len(part) == 0 {
+				continue
+			}
+			plain, err := json.Marshal(part)
+			must(t, err)
+			row := telemetry.Row{Reading: base, Place: telemetry.Place{Journal: "j", Seq: w.counter}}
+			row.Part = telemetry.Part{Epoch: core.EpochAt(group.Keep, declaration.EpochLength(group.Keep), r.at), Group: uint8(g)}
+			must(t, w.ring.EnsureEpoch(t.Context(), row.Part.Epoch))
+			key, err := w.ring.Lease(s, row.Part.Epoch)
+			must(t, err)
+			row.Part.Sealed, err = key.Seal(nil, telemetry.AppendPlain(nil, telemetry.Sender{15: 1}, plain), telemetry.AppendAAD(nil, &row.Reading, &row.Part))
+			must(t, err)
+			byEpoch[row.Part.Epoch] = append(byEpoch[row.Part.Epoch], row)
 		}
-		if len(part) == 0 {
-			continue
-		}
-		plain, err := json.Marshal(part)
+	}
+	for e, rows := range byEpoch {
+		a := &telemetry.Append{Rows: rows, Fate: make([]telemetry.Fate, len(rows)), Mark: telemetry.Mark{Journal: "j", Seq: w.counter}}
+		head, err := w.files.Append(t.Context(), e, a)
 		must(t, err)
-		row := telemetry.Row{Reading: base, Place: telemetry.Place{Journal: "j", Seq: w.counter}}
-		row.Part = telemetry.Part{Epoch: core.EpochAt(group.Keep, declaration.EpochLength(group.Keep), at), Group: uint8(g)}
-		must(t, w.ring.EnsureEpoch(t.Context(), row.Part.Epoch))
-		key, err := w.ring.Lease(s, row.Part.Epoch)
-		must(t, err)
-		row.Part.Sealed, err = key.Seal(nil, telemetry.AppendPlain(nil, telemetry.Sender{15: 1}, plain), telemetry.AppendAAD(nil, &row.Reading, &row.Part))
-		must(t, err)
-		a := &telemetry.Append{Rows: []telemetry.Row{row}, Fate: make([]telemetry.Fate, 1), Mark: telemetry.Mark{Journal: "j", Seq: w.counter}}
-		head, err := w.files.Append(t.Context(), row.Part.Epoch, a)
-		must(t, err)
-		must(t, w.files.Sync(t.Context(), []core.Epoch{row.Part.Epoch}))
-		must(t, w.store.Update(t.Context(), func(tx *store.Tx) error { return tx.PutEpochHead(t.Context(), row.Part.Epoch, head, w.now) }))
+		must(t, w.files.Sync(t.Context(), []core.Epoch{e}))
+		must(t, w.store.Update(t.Context(), func(tx *store.Tx) error { return tx.PutEpochHead(t.Context(), e, head, w.now) }))
 	}
 }
 

@@ -1,6 +1,6 @@
 // Repeats the part of a page that changes. Everything is there without it.
-const every = 10_000;
 const live = document.querySelector("[data-live]");
+const every = Number(live?.dataset.every) || 10_000;
 const seen = document.createElement("p");
 seen.className = "live";
 seen.setAttribute("role", "status");
@@ -12,7 +12,7 @@ function fetchPart() {
     const x = new XMLHttpRequest();
     x.open("GET", location.href);
     x.responseType = "document";
-    x.timeout = every;
+    x.timeout = 10_000;
     x.setRequestHeader("Hawser-Fragment", "live");
     x.onload = () => (x.status === 200 ? resolve(x.response?.querySelector("[data-live]")) : reject(x.status));
     x.onerror = x.ontimeout = () => reject(0);
