@@ -12,6 +12,7 @@ func (s *server) checks() [][]check.Check {
 		s.jobChecks(),
 		s.evidenceChecks(),
 		s.riskChecks(),
+		s.peopleChecks(),
 		s.devices.Checks(),
 		s.identityChecks(),
 		missingChecks(),

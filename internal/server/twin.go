@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -20,6 +21,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/gate"
 	"github.com/hawser-iot/hawser/internal/store"
 )
 
@@ -143,8 +145,39 @@ func (t *twin) fill(ctx context.Context) error {
 			}
 		}
 	}
+	if err := t.person(ctx); err != nil {
+		return err
+	}
 	// Evidence of its own, for the checks that look at evidence.
 	return t.Call(ctx, "POST", "/v1/checks/run", api.RunRequest{Check: "jobs.heartbeat"}, nil)
+}
+
+// person opens the console with a founder's link, and lets the founder join: a
+// browser with a passkey is not at hand, so the rows say that there was one.
+func (t *twin) person(ctx context.Context) error {
+	if err := t.Call(ctx, "POST", "/v1/people/founder", nil, nil); err != nil {
+		return err
+	}
+	if err := t.Exec(ctx, "control.db", `UPDATE person SET state = 'active', joined_us = invited_us, approver_us = invited_us`); err != nil {
+		return err
+	}
+	return t.Exec(ctx, "control.db", `INSERT INTO passkey (id, person, public, count, flags, transports, label, added_us)
+		SELECT randomblob(16), id, randomblob(77), 0, 5, 'internal', randomblob(40), invited_us FROM person`)
+}
+
+// breakGate puts a gate over another database's counters in place, with limits
+// that nobody reaches.
+func (t *twin) breakGate() (undo func(), err error) {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails
+	broken, err := gate.NewBroken(context.Background(), gate.Deps{Update: update[gate.Tx](t.s.store), View: view[gate.Tx](t.s.store), Now: t.Now, Key: key})
+	if err != nil {
+		return nil, err
+	}
+	t.Touch("gate", "limits that nobody reaches")
+	whole := t.s.gate
+	t.s.gate = broken
+	return func() { t.s.gate = whole }, nil
 }
 
 func (t *twin) addDevice(ctx, run context.Context, id core.DeviceID) error {
@@ -295,8 +328,12 @@ func (t *twin) Publish(ctx context.Context, d check.TwinDevice, stream, payload 
 	return fmt.Errorf("publish as %s: the twin has no such device", d.ID)
 }
 
-// Hook holds a job still: "job:NAME".
+// Hook holds a job still ("job:NAME"), or puts a gate in place that slows
+// nobody ("gate:broken").
 func (t *twin) Hook(name string) (undo func(), err error) {
+	if name == "gate:broken" {
+		return t.breakGate()
+	}
 	for _, j := range t.s.jobs {
 		if "job:"+j.name == name {
 			t.Touch("job", j.name)

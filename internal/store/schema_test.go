@@ -161,7 +161,7 @@ func TestEveryColumnSaysWhatItHolds(t *testing.T) {
 		for _, f := range faults {
 			t.Errorf("%s %s", name, f)
 		}
-		if len(cols) == 0 {
+		if len(cols) == 0 && strings.Contains(src, "TABLE") { // an index has none
 			t.Errorf("%s has no columns", name)
 		}
 	}
