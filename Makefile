@@ -30,7 +30,7 @@ lint: ## format, vet, staticcheck
 	@scripts/lint
 
 docs: ## write the generated reference pages anew
-	@go test ./internal/declaration ./internal/server ./cmd/hawser -run 'Reference|Docs' -update
+	@go test ./internal/declaration ./internal/api ./internal/server ./cmd/hawser -run 'Reference|Docs' -update
 
 trace: ## every row of the mission with the code and tests that cite it
 	@go run ./scripts/trace

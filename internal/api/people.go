@@ -78,5 +78,5 @@ func (h handlers) disable(w http.ResponseWriter, r *http.Request, by core.Actor)
 	if err := h.People.Disable(r.Context(), by, access.PersonID(r.PathValue("person")), req.Reason); err != nil {
 		return err
 	}
-	return writeJSON(w, map[string]string{"disabled": r.PathValue("person")})
+	return writeJSON(w, Disabled{r.PathValue("person")})
 }

@@ -63,6 +63,7 @@ type handlers struct{ Deps }
 func Routes(d Deps) []Route {
 	h := handlers{d}
 	return append([]Route{
+		{"GET /v1/openapi.json", "server.status", h.openAPI},
 		{"GET /v1/status", "server.status", h.status},
 		{"GET /v1/counts", "server.status", h.counts},
 		{"POST /v1/backup", "server.backup", h.backup},

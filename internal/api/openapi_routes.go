@@ -1,0 +1,74 @@
+package api
+
+import (
+	"github.com/hawser-iot/hawser/internal/assurance"
+	"github.com/hawser-iot/hawser/internal/check"
+)
+
+// told is what people are told of a route, besides pattern and permission.
+type told struct {
+	says    string
+	request any    // a value of the body's type; nil: no body
+	answer  any    // a value of the answer's type; nil: media says all
+	media   string // of the answer; "": application/json
+	long    bool   // it may take long, and says how far it is
+	query   []asked
+}
+
+type asked struct {
+	name, kind, says string
+	required         bool
+}
+
+// Disabled names a person who was disabled.
+type Disabled struct {
+	Disabled string `json:"disabled"`
+}
+
+// operations describes every route by its pattern.
+func operations() map[string]told {
+	const text, tar = "text/plain", "application/x-tar"
+	return map[string]told{
+		"GET /v1/openapi.json":   {says: "This document.", media: "application/json"},
+		"GET /v1/status":         {says: "How the server is, and what needs attention.", answer: Status{}},
+		"GET /v1/counts":         {says: "What became of all messages.", answer: Counts{}},
+		"POST /v1/backup":        {says: "Write a backup into a new folder on the server's machine.", request: BackupRequest{}, answer: Backup{}, long: true},
+		"POST /v1/clock/confirm": {says: "Say that the server's clock is right after it jumped.", request: ClockRequest{}, answer: Clock{}},
+
+		"GET /v1/declarations":  {says: "The declaration in force of every product.", answer: []Declaration{}},
+		"POST /v1/declarations": {says: "Publish a version of a product's declaration.", request: PublishRequest{}, answer: Declaration{}},
+
+		"GET /v1/devices":                   {says: "Up to 500 devices by id.", answer: []Device{}, query: []asked{{"after", "string", "the id after which the page begins", false}}},
+		"POST /v1/devices":                  {says: "Register a unit and get its enrolment code, shown this once.", request: AddDeviceRequest{}, answer: DeviceAdded{}},
+		"GET /v1/devices/{device}":          {says: "One device: state, counts, refusals, where it comes from.", answer: Device{}},
+		"POST /v1/devices/{device}/code":    {says: "Make a new enrolment code for a unit that lost its key.", answer: DeviceAdded{}},
+		"POST /v1/devices/{device}/revoke":  {says: "Refuse a device from now on.", request: WhyRequest{}, answer: Receipt{}},
+		"POST /v1/devices/{device}/release": {says: "Let a device out of quarantine.", request: WhyRequest{}, answer: Receipt{}},
+		"POST /v1/devices/{device}/reopen":  {says: "Open a new ownership of a device whose owner was erased.", answer: Receipt{}},
+		"POST /v1/devices/{device}/read":    {says: "Open a read session, recorded first; one reading a line, the last line has `done` or `problem`.", request: ReadRequest{}, answer: ReadLine{}, media: linesType},
+		"POST /v1/devices/{device}/erase":   {says: "Erase the owner of a device for good.", request: ReasonRequest{}, answer: Receipt{}},
+		"POST /v1/devices/{device}/hold":    {says: "Keep the readings of a device's owner aside, against expiry and erasure.", request: ReasonRequest{}, answer: Receipt{}},
+		"GET /v1/holds":                     {says: "All legal holds.", answer: []Hold{}},
+		"POST /v1/holds/{hold}/release":     {says: "Release a legal hold.", request: ReasonRequest{}, answer: Receipt{}},
+
+		"GET /v1/ledger/entries": {says: "Up to 500 entries of the ledger.", answer: Entries{}, query: []asked{
+			{"from", "integer", "the place of the first entry; 0 for the first of all", true}, {"kind", "string", "only what happened of this kind", false},
+		}},
+		"GET /v1/ledger/export":     {says: "The whole ledger, with what its entries are verified by.", media: linesType},
+		"GET /v1/ledger/checkpoint": {says: "The last signed checkpoint, a C2SP note.", media: text},
+		"POST /v1/verify":           {says: "Compare the stored readings with the batch roots in the ledger.", answer: RowsCheck{}, long: true},
+
+		"GET /v1/checks":                    {says: "How every row and control stands now.", answer: assurance.State{}},
+		"POST /v1/checks/run":               {says: "Take a look with the checks of a row, with one, or with all.", request: RunRequest{}, answer: assurance.State{}, long: true},
+		"POST /v1/checks/selftest":          {says: "Try every violation on a twin.", answer: []check.Proof{}, long: true},
+		"POST /v1/evidence":                 {says: "Everything that is proved, as a tar stream to be signed where the evidence key is.", request: EvidenceRequest{}, media: tar},
+		"GET /v1/claims":                    {says: "The public promises of the products, and how they stand.", answer: []assurance.ClaimState{}},
+		"GET /v1/waivers":                   {says: "All waivers that were asked for, newest first.", answer: []assurance.Waiver{}},
+		"POST /v1/waivers":                  {says: "Ask that a row be accepted for a while.", request: WaiverRequest{}, answer: assurance.Waiver{}},
+		"POST /v1/waivers/{waiver}/approve": {says: "Approve a waiver that somebody else asked for.", answer: assurance.Waiver{}},
+		"POST /v1/waivers/{waiver}/end":     {says: "Take a waiver back.", answer: assurance.Waiver{}},
+		"GET /v1/people":                    {says: "The maker's people, without their names.", answer: []Person{}},
+		"POST /v1/people/founder":           {says: "Make the set-up link of one of the two founders, shown this once.", answer: Link{}},
+		"POST /v1/people/{person}/disable":  {says: "End a person's access for good.", request: ReasonRequest{}, answer: Disabled{}},
+	}
+}
