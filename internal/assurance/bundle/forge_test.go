@@ -160,7 +160,7 @@ func (x *forger) rerecord(f files, name string, round *check.Round, b []byte) {
 // right key, in which what the change says is true.
 func (x *forger) rewritten(r *rand.Rand, change func(*check.Round, *rand.Rand)) files {
 	w := &world{origin: x.w.origin, key: x.w.key, now: x.w.now, checks: x.w.checks, latest: x.w.latest}
-	at := 1 + r.IntN(3) // what the auditor's checkpoint covers: the rest nobody has seen yet
+	at := r.IntN(3) // what the auditor's checkpoint covers: the rest nobody has seen yet
 	n := 0
 	for _, e := range x.w.entries {
 		if e.Record.Kind != assurance.RecordObserved {
@@ -236,13 +236,13 @@ func forges() []forge {
 		})
 	}
 	return []forge{
-		{"a file edited", 6, func(x *forger, r *rand.Rand) files {
+		{"a file edited", 9, func(x *forger, r *rand.Rand) files {
 			f := clone(x.honest)
 			name := x.pick(r, f)
 			f[name] = scratch(r, f[name])
 			return f
 		}},
-		{"a verdict edited to the better", 6, func(x *forger, r *rand.Rand) files {
+		{"a verdict edited to the better", 9, func(x *forger, r *rand.Rand) files {
 			f := clone(x.honest)
 			for {
 				name := x.pick(r, f)
@@ -252,12 +252,12 @@ func forges() []forge {
 				}
 			}
 		}},
-		{"a file left out", 6, func(x *forger, r *rand.Rand) files {
+		{"a file left out", 9, func(x *forger, r *rand.Rand) files {
 			f := clone(x.honest)
 			delete(f, x.pick(r, f))
 			return f
 		}},
-		{"a file added", 6, func(x *forger, r *rand.Rand) files {
+		{"a file added", 9, func(x *forger, r *rand.Rand) files {
 			f := clone(x.honest)
 			f[fmt.Sprintf("%s.%d", x.pick(r, f), r.IntN(1000))] = []byte("x")
 			if r.IntN(2) == 0 {
@@ -265,7 +265,7 @@ func forges() []forge {
 			}
 			return f
 		}},
-		{"edited and hashed again", 6, func(x *forger, r *rand.Rand) files {
+		{"edited and hashed again", 9, func(x *forger, r *rand.Rand) files {
 			f := clone(x.honest)
 			for f[nameSums] = x.honest[nameSums]; bytes.Equal(f[nameSums], x.honest[nameSums]); f[nameSums] = f.sums() {
 				name := x.pick(r, f)
@@ -275,7 +275,7 @@ func forges() []forge {
 			}
 			return f
 		}},
-		{"signed by another key", 6, func(x *forger, r *rand.Rand) files {
+		{"signed by another key", 9, func(x *forger, r *rand.Rand) files {
 			f := clone(x.honest)
 			if r.IntN(2) == 0 {
 				name := x.pick(r, f)
@@ -309,7 +309,7 @@ func forges() []forge {
 				}
 			}
 		}},
-		{"a page changed, signed by the maker", 6, func(x *forger, r *rand.Rand) files {
+		{"a page changed, signed by the maker", 1, func(x *forger, r *rand.Rand) files {
 			f := clone(x.honest)
 			names := derived()
 			name := names[r.IntN(len(names))]
@@ -317,7 +317,7 @@ func forges() []forge {
 			f.seal(x.maker)
 			return f
 		}},
-		{"a page painted green, signed by the maker", 6, func(x *forger, _ *rand.Rand) files {
+		{"a page painted green, signed by the maker", 3, func(x *forger, _ *rand.Rand) files {
 			f := clone(x.honest)
 			for name := range f {
 				f[name] = better(f[name])
@@ -325,16 +325,16 @@ func forges() []forge {
 			f.seal(x.maker)
 			return f
 		}},
-		{"an observation improved, signed by the maker", 6, func(x *forger, r *rand.Rand) files { return x.edit(r, improve) }},
-		{"an observation omitted, signed by the maker", 6, func(x *forger, r *rand.Rand) files { return x.edit(r, drop) }},
-		{"an observation added, signed by the maker", 6, func(x *forger, r *rand.Rand) files { return x.edit(r, add) }},
-		{"an observation back-dated, signed by the maker", 6, func(x *forger, r *rand.Rand) files { return x.edit(r, backDate) }},
-		{"a round left out, signed by the maker", 6, func(x *forger, r *rand.Rand) files {
+		{"an observation improved, signed by the maker", 3, func(x *forger, r *rand.Rand) files { return x.edit(r, improve) }},
+		{"an observation omitted, signed by the maker", 3, func(x *forger, r *rand.Rand) files { return x.edit(r, drop) }},
+		{"an observation added, signed by the maker", 3, func(x *forger, r *rand.Rand) files { return x.edit(r, add) }},
+		{"an observation back-dated, signed by the maker", 3, func(x *forger, r *rand.Rand) files { return x.edit(r, backDate) }},
+		{"a round left out, signed by the maker", 3, func(x *forger, r *rand.Rand) files {
 			f := clone(x.honest)
 			delete(f, roundName(x.rounds[r.IntN(len(x.rounds))]))
 			return x.redo(f, x.maker)
 		}},
-		{"a round left out with its record, signed by the maker", 6, func(x *forger, r *rand.Rand) files {
+		{"a round left out with its record, signed by the maker", 3, func(x *forger, r *rand.Rand) files {
 			f := clone(x.honest)
 			n := x.rounds[1+r.IntN(len(x.rounds)-2)]
 			delete(f, roundName(n))
@@ -348,7 +348,7 @@ func forges() []forge {
 			}
 			return x.redo(f, x.maker)
 		}},
-		{"the last rounds left out, dated today", 6, func(x *forger, r *rand.Rand) files {
+		{"the last rounds left out, dated today", 3, func(x *forger, r *rand.Rand) files {
 			f := clone(x.honest)
 			p, err := decode[logProofs](f[nameProofs])
 			if err != nil {
@@ -380,7 +380,7 @@ func forges() []forge {
 			// A bundle that was honest once, under a checkpoint from before the
 			// one that the auditor has.
 			old := newWorld(len(x.w.checks))
-			old.live(2 + r.IntN(2))
+			old.live(1 + r.IntN(2))
 			o := old.options()
 			o.From = dawn
 			return old.sealed(x.t, o, x.maker)
@@ -402,12 +402,12 @@ func sameEnough(st *Statement, honest files) bool {
 // newForger has an honest world whose auditor took a checkpoint in the middle.
 func newForger(t *testing.T) *forger {
 	w := newWorld(9)
-	w.live(4)
+	w.live(3)
 	earlier := w.signed(len(w.entries))
-	w.live(4)
+	w.live(2)
 	x := &forger{t: t, w: w, maker: newKey(t), other: newKey(t)}
 	o := w.options()
-	o.Earlier, o.From = [][]byte{earlier}, dawn.Add(90*time.Second)
+	o.Earlier, o.From = [][]byte{earlier}, dawn.Add(90*time.Second) // round 1, with the trials, is an older one
 	x.honest = w.sealed(t, o, x.maker)
 	x.trust = w.trust(x.maker, earlier)
 	if r := mustVerify(t, x.honest, x.trust); r.Standing != Proved {
