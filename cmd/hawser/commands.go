@@ -13,6 +13,7 @@ func commands() []*command {
 		peopleCommands(),
 		checkCommands(),
 		evidenceCommands(),
+		witnessCommands(),
 		ledgerCommands(),
 		backupCommands(),
 		configCommands(),

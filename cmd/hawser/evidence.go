@@ -42,6 +42,7 @@ sign. No personal data is in it. That it was exported stands in the ledger.`,
 			flags: func(e *env) {
 				e.str("key", "", "the evidence key's `file`; without it a draft FOLDER.tar is written")
 				e.str("since", "", "also what was observed since this `time`: 2026-11-01T00:00:00Z")
+				e.str("cosigned", "", "the `file` cosigned that a witness wrote: the bundle ends there")
 				e.str("earlier", "", "a checkpoint `file` from before: the bundle shows that the ledger grew out of it")
 			},
 			run: evidenceExport,
@@ -127,6 +128,13 @@ func evidenceExport(ctx context.Context, e *env) error {
 			return fmt.Errorf("read the earlier checkpoint: %w", err)
 		}
 		q.Earlier = []string{string(b)}
+	}
+	if name := *e.opt["cosigned"]; name != "" {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("read the cosigned checkpoint: %w", err)
+		}
+		q.Cosigned = string(b)
 	}
 	c, err := e.client()
 	if err != nil {

@@ -57,6 +57,23 @@ names every row that is changed, missing, added or doubled.`,
 			run: ledgerVerify,
 		},
 		{
+			name: "ledger key", nargs: [2]int{0, 0},
+			short:   "the public key of the ledger, for who verifies or witnesses it",
+			long:    "Prints the key as verifiers pin it: NAME+ID+KEY. Hand it on by another way than the evidence.",
+			example: "hawser ledger key",
+			run: func(ctx context.Context, e *env) error {
+				c, err := e.client()
+				if err != nil {
+					return err
+				}
+				var k api.LedgerKey
+				if err := c.Call(ctx, "GET", "/v1/ledger/key", nil, &k); err != nil {
+					return err
+				}
+				return e.print(k, func(w io.Writer) { fmt.Fprintln(w, k.Key) })
+			},
+		},
+		{
 			name: "ledger new-origin", args: "--lost TEXT", nargs: [2]int{0, 0},
 			short: "go on after the ledger and its kept checkpoint parted",
 			long: `A server refuses to sign what contradicts the checkpoint kept outside the data

@@ -13,14 +13,17 @@ import (
 type Evidence interface {
 	// Draft writes a tar stream, to be signed where the evidence key is. Zero
 	// since: as late as the verdicts of now allow. It shows that the ledger
-	// grew out of the earlier checkpoints.
-	Draft(ctx context.Context, by core.Actor, since time.Time, earlier [][]byte, w io.Writer) error
+	// grew out of the earlier checkpoints. cosigned, unless empty, is its
+	// newest checkpoint with the cosignatures of witnesses.
+	Draft(ctx context.Context, by core.Actor, since time.Time, earlier [][]byte, cosigned []byte, w io.Writer) error
 }
 
 // EvidenceRequest asks for a draft of everything that is proved.
 type EvidenceRequest struct {
 	Since   *time.Time `json:"since,omitempty"`
 	Earlier []string   `json:"earlier,omitempty"` // checkpoints from before
+	// Cosigned is a checkpoint of this ledger with cosignatures of witnesses.
+	Cosigned string `json:"cosigned,omitempty"`
 }
 
 // Validate bounds the request.
@@ -45,7 +48,7 @@ func (h handlers) evidence(w http.ResponseWriter, r *http.Request, by core.Actor
 		earlier = append(earlier, []byte(note))
 	}
 	w.Header().Set("Content-Type", "application/x-tar")
-	return h.Evidence.Draft(r.Context(), by, since, earlier, w)
+	return h.Evidence.Draft(r.Context(), by, since, earlier, []byte(req.Cosigned), w)
 }
 
 // Fetch sends in and copies the answer, whatever it is, to w.

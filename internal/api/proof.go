@@ -64,12 +64,22 @@ func proofRoutes(h handlers) []Route {
 		{"POST /v1/checks/run", "check.run", h.runChecks},
 		{"POST /v1/checks/selftest", "check.run", h.selftest},
 		{"POST /v1/evidence", "evidence.export", h.evidence},
+		{"GET /v1/ledger/key", "ledger.read", h.ledgerKey},
 		{"GET /v1/claims", "check.list", h.claims},
 		{"GET /v1/waivers", "check.list", h.waivers},
 		{"POST /v1/waivers", "waiver.ask", h.askWaiver},
 		{"POST /v1/waivers/{waiver}/approve", "waiver.approve", h.approveWaiver},
 		{"POST /v1/waivers/{waiver}/end", "waiver.ask", h.endWaiver},
 	}
+}
+
+// LedgerKey is the public key of the ledger, for who pins it.
+type LedgerKey struct {
+	Key string `json:"key"` // NAME+ID+KEY
+}
+
+func (h handlers) ledgerKey(w http.ResponseWriter, _ *http.Request, _ core.Actor) error {
+	return writeJSON(w, LedgerKey{h.Ledger.VerifierKey()})
 }
 
 func (h handlers) checks(w http.ResponseWriter, r *http.Request, _ core.Actor) error {

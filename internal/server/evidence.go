@@ -26,13 +26,16 @@ type evidence struct{ s *server }
 // Export writes a draft (bundle.ReadDraft reads it). It is recorded before
 // anything is written.
 func (e evidence) Export(ctx context.Context, by core.Actor, since time.Time, w io.Writer) error {
-	return e.Draft(ctx, by, since, nil, w)
+	return e.Draft(ctx, by, since, nil, nil, w)
 }
 
 // Draft is Export, which also shows that the ledger grew out of checkpoints
-// from before.
-func (e evidence) Draft(ctx context.Context, by core.Actor, since time.Time, earlier [][]byte, w io.Writer) error {
+// from before, and who cosigned.
+func (e evidence) Draft(ctx context.Context, by core.Actor, since time.Time, earlier [][]byte, cosigned []byte, w io.Writer) error {
 	s := e.s
+	if len(cosigned) == 0 {
+		cosigned = nil
+	}
 	if err := s.assure.CloseRound(ctx); err != nil {
 		return err
 	}
@@ -50,7 +53,7 @@ func (e evidence) Draft(ctx context.Context, by core.Actor, since time.Time, ear
 	if err != nil {
 		return err
 	}
-	draft, err := bundle.Collect(ctx, bundle.Options{From: since, Input: in, Policies: policies, Rounds: s.assure, Log: s.ledger, Earlier: earlier})
+	draft, err := bundle.Collect(ctx, bundle.Options{From: since, Input: in, Policies: policies, Rounds: s.assure, Log: s.ledger, Earlier: earlier, Checkpoint: cosigned})
 	if err != nil {
 		return err
 	}
