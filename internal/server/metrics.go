@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -113,6 +114,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge("ledger_entries", "Entries of the present origin.", float64(l.Size))
 	gauge("ledger_signed_entries", "Entries under the last checkpoint.", float64(l.Signed))
 	gauge("keyring_generation", "Generation of the root that wraps the keyring.", float64(c.s.ring.Generation()))
+	if g, err := c.s.gate.State(context.Background()); err == nil { // what cannot be read is not shown
+		for _, m := range g.Means {
+			count("gate_tries_total", "Credentials that were compared.", m.Attempts, "means", string(m.Means))
+			count("gate_refused_total", "Tries that were refused unseen: too many came before.", m.Refused, "means", string(m.Means))
+		}
+		gauge("gate_held_accounts", "Accounts at which only known devices and passkeys get in for now.", float64(g.Held))
+	}
 	for _, j := range c.s.jobs {
 		last, _, failed := j.state()
 		if !last.IsZero() {

@@ -15,7 +15,7 @@ import (
 // metricUnits are the last words of the metrics' names: a unit, or what is
 // counted. "trouble" and "failing" are 0 or 1 and say so in their help.
 var metricUnits = []string{
-	"total", "seconds", "bytes", "connections", "sessions", "devices", "records", "batches", "entries",
+	"total", "seconds", "bytes", "connections", "accounts", "sessions", "devices", "records", "batches", "entries",
 	"generation", "trouble", "failing",
 }
 
