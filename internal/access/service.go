@@ -91,6 +91,8 @@ func New(_ context.Context, d Deps) (*Service, error) {
 	if _, err := netip.ParseAddr(u.Hostname()); err == nil {
 		return nil, core.E(core.Invalid, "origin", "the console's address is a number, and passkeys need a name", "give the machine a name, or use https://localhost:PORT")
 	}
+	// As browsers write it (HTML, serialisation of an origin).
+	u.Host = strings.TrimSuffix(strings.ToLower(u.Host), ":443")
 	d.Origin = "https://" + u.Host
 	if d.HashesAtOnce == 0 {
 		d.HashesAtOnce = 2

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hawser-iot/hawser/internal/access"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/store"
 )
 
 // TestSessionEnds: by idleness, by age, by sign-out, and with its person.
@@ -116,9 +117,24 @@ func TestDisableEndsSessions(t *testing.T) {
 		t.Errorf("records of ended sessions: %+v", got)
 	}
 
+	// What counts is what stands in the store, whoever wrote it.
+	dora := f.join(f.invite(ada, false, access.Operator), "Dora", "dora@northwind.example")
+	if err := f.store.Update(ctx, func(tx *store.Tx) error {
+		p, err := tx.Person(ctx, dora.id)
+		if err != nil {
+			return err
+		}
+		p.State = access.Disabled
+		return tx.UpdatePerson(ctx, p)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.svc.Session(ctx, dora.in.Token)
+	wantReason(t, "a session that outlived its person", err, "no-session")
+
 	// A person who has not joined yet cannot any more.
 	people, err := f.svc.People(ctx)
-	if err != nil || len(people) != 4 {
+	if err != nil || len(people) != 5 {
 		t.Fatalf("%+v, %v", people, err)
 	}
 	for _, p := range people {

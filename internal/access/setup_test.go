@@ -81,15 +81,22 @@ func TestFounderLinkRunsOut(t *testing.T) {
 	if err := f.svc.Disable(ctx, machine, people[1].ID, ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = f.svc.FounderLink(ctx, machine); err != nil {
+	third, err := f.svc.FounderLink(ctx, machine)
+	if err != nil {
 		t.Errorf("after one link was ended: %v", err)
 	}
-	f.advance(access.LinkLasts)
+	f.advance(access.LinkLasts - time.Second)
+	if _, err := f.svc.Setup(ctx, desk, tokenOf(t, third)); err != nil {
+		t.Errorf("a second before the end: %v", err)
+	}
+	f.advance(time.Second)
 	if _, err = f.svc.FounderLink(ctx, machine); err != nil {
 		t.Errorf("after the links ran out: %v", err)
 	}
-	_, err = f.svc.Setup(ctx, desk, tokenOf(t, old))
-	wantReason(t, "a link after two days", err, "bad-link")
+	for _, link := range []string{old, third} {
+		_, err = f.svc.Setup(ctx, desk, tokenOf(t, link))
+		wantReason(t, "a link after two days", err, "bad-link")
+	}
 }
 
 // TestSetupLinkWorksOnce: a used link joins nobody, whoever holds it, and the
