@@ -1,11 +1,9 @@
 package access
 
 import (
-	"crypto/rand"
 	"crypto/sha1"
 	"encoding/hex"
 	"fmt"
-	"math/big"
 	mrand "math/rand/v2"
 	"os"
 	"path/filepath"
@@ -91,16 +89,13 @@ func TestListHoldsManyPasswords(t *testing.T) {
 func TestGoodPasswordsPass(t *testing.T) {
 	s := judge(Deps{Name: "Northwind Home"})
 	ada := Details{Name: "Ada Lovelace", Mail: "ada@northwind.example"}
+	r := mrand.New(mrand.NewPCG(3, 4)) // the same ones in every run: one in many thousands happens to hold a word
 	pick := func(from []rune, n int) string {
-		var b strings.Builder
-		for range n {
-			i, err := rand.Int(rand.Reader, big.NewInt(int64(len(from))))
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.WriteRune(from[i.Int64()])
+		out := make([]rune, n)
+		for i := range out {
+			out[i] = from[r.IntN(len(from))]
 		}
-		return b.String()
+		return string(out)
 	}
 	letters := []rune("abcdefghijkmnopqrstuvwxyz")
 	signs := []rune("abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789!%&/()=?+-")
