@@ -8,7 +8,8 @@ import (
 )
 
 // TestSelftest sees every check of the program turn red by each of its
-// violations, on a twin, and green again.
+// violations, on a twin, and green again (CC 0.1, 1.2, 1.9, 1.12, 1.13, 1.14,
+// CC 2.2, 2.3, 2.8, 2.9, 2.11, 2.15, 3.2, 3.3, 4.3, 4.4, 4.7, 5.8, 5.10, 5.11).
 func TestSelftest(t *testing.T) {
 	begin := time.Now()
 	last := begin

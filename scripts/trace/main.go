@@ -112,7 +112,7 @@ func collect(root string) (map[row]*cites, error) {
 					switch {
 					case strings.HasSuffix(p, "_test.go"):
 						c.test = append(c.test, at)
-					case filepath.Base(p) == "checks.go":
+					case filepath.Base(p) == "checks.go" || strings.HasPrefix(filepath.Base(p), "checks_"):
 						c.check = append(c.check, at)
 					default:
 						c.code = append(c.code, at)
