@@ -62,6 +62,7 @@ func operations() map[string]told {
 		"POST /v1/checks/run":               {says: "Take a look with the checks of a row, with one, or with all.", request: RunRequest{}, answer: assurance.State{}, long: true},
 		"POST /v1/checks/selftest":          {says: "Try every violation on a twin.", answer: []check.Proof{}, long: true},
 		"POST /v1/evidence":                 {says: "Everything that is proved, as a tar stream to be signed where the evidence key is.", request: EvidenceRequest{}, media: tar},
+		"GET /v1/ledger/key":                {says: "The public key of the ledger, for who pins it.", answer: LedgerKey{}},
 		"GET /v1/claims":                    {says: "The public promises of the products, and how they stand.", answer: []assurance.ClaimState{}},
 		"GET /v1/waivers":                   {says: "All waivers that were asked for, newest first.", answer: []assurance.Waiver{}},
 		"POST /v1/waivers":                  {says: "Ask that a row be accepted for a while.", request: WaiverRequest{}, answer: assurance.Waiver{}},
