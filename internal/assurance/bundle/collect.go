@@ -71,26 +71,30 @@ type Draft struct{ f files }
 // Collect puts evidence together. It fails with core.Unready while no round is
 // under a signed checkpoint, and with core.Conflict where evidence was changed.
 func Collect(ctx context.Context, o Options) (*Draft, error) {
+	f, err := collect(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("collect evidence: %w", err)
+	}
+	var bad faults
+	if open(f, &bad); len(bad.list) > 0 {
+		return nil, core.E(core.Conflict, "evidence-altered", "the evidence does not agree with itself: "+bad.list[0],
+			"the database was changed, or a clock was set back; run `hawser ledger verify` and look for who writes to control.db")
+	}
+	return &Draft{f}, nil
+}
+
+// collect puts the given files together and judges nothing.
+func collect(ctx context.Context, o Options) (files, error) {
 	c := collector{o: o, f: files{}}
 	if err := c.head(); err != nil {
 		return nil, err
 	}
 	for _, step := range []func(context.Context) error{c.find, c.period, c.olderProofs, c.prove} {
 		if err := step(ctx); err != nil {
-			return nil, fmt.Errorf("collect evidence: %w", err)
+			return nil, err
 		}
 	}
-	if err := c.state(); err != nil {
-		return nil, fmt.Errorf("collect evidence: %w", err)
-	}
-	d := &Draft{c.f}
-	var bad faults
-	open(d.f, &bad)
-	if len(bad.list) > 0 {
-		return nil, core.E(core.Conflict, "evidence-altered", "the evidence does not agree with itself: "+bad.list[0],
-			"the database was changed, or a clock was set back; run `hawser ledger verify` and look for who writes to control.db")
-	}
-	return d, nil
+	return c.f, c.state()
 }
 
 type collector struct {

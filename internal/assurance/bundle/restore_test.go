@@ -45,8 +45,12 @@ func TestAfterARestore(t *testing.T) {
 	if _, err := Collect(t.Context(), o); core.ReasonOf(err) != "evidence-altered" {
 		t.Errorf("a ledger that begins in the middle: %v", err)
 	}
-	w.rounds = w.rounds[:4]
 	if r := mustVerify(t, f, w.trust(k, otherLog().signed(1))); r.OK() {
 		t.Error("a stranger's checkpoint proves something")
+	}
+	stranger := newWorld(1)
+	stranger.origin = "maker.example/other" // under the same key
+	if r := mustVerify(t, f, w.trust(k, stranger.signed(1))); r.OK() || !strings.Contains(r.Faults[0], "does not continue it") {
+		t.Errorf("a checkpoint of another ledger of the same key: %s, %v", r.Standing, r.Faults)
 	}
 }
