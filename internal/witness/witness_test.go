@@ -242,6 +242,21 @@ func TestLies(t *testing.T) {
 	}
 }
 
+// TestFirstLook: also what was never seen before must be the tree that its
+// ledger signed.
+func TestFirstLook(t *testing.T) {
+	s := newServer("maker.example/ledger", 1)
+	s.grow(3, "entry")
+	s.spoil = func(_ ledger.TileRef, b []byte) []byte { b[0] ^= 1; return b }
+	w, _ := newWitness(t, s.verifier())
+	if _, err := w.Look(t.Context(), s); core.ReasonOf(err) != "bad-tiles" {
+		t.Errorf("tiles of another tree: %v", err)
+	}
+	if m, err := w.Last(s.origin); m != nil || err != nil {
+		t.Errorf("it remembers %+v, %v", m, err)
+	}
+}
+
 // TestMemory: what a witness knew stays over a restart; damage to it, and a
 // clock set back, are no reason to forget.
 func TestMemory(t *testing.T) {
@@ -265,11 +280,27 @@ func TestMemory(t *testing.T) {
 		t.Errorf("with a clock set back: %v", err)
 	}
 	c.t = c.t.Add(2 * time.Hour)
-	if err := os.WriteFile(again.path(s.origin), []byte("{}"), 0o600); err != nil {
+	whole, err := os.ReadFile(again.path(s.origin))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := again.Look(t.Context(), s); core.ReasonOf(err) != "witness-memory" {
-		t.Errorf("with its memory damaged: %v", err)
+	for _, damaged := range []string{"{}", "", string(whole[:40]), strings.Replace(string(whole), s.origin, "another", 1), strings.Replace(string(whole), `"size": 10`, `"size": 0`, 1)} {
+		if err := os.WriteFile(again.path(s.origin), []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := again.Look(t.Context(), s); core.ReasonOf(err) != "witness-memory" {
+			t.Errorf("with its memory damaged (%.20q): %v", damaged, err)
+		}
+	}
+	// What cannot be remembered is not cosigned.
+	if err := os.WriteFile(again.path(s.origin), whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(again.path(s.origin)+".tmp", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := again.Look(t.Context(), s); err == nil || got.Note != nil {
+		t.Errorf("cosigned without remembering: %v", err)
 	}
 }
 
@@ -284,6 +315,10 @@ func TestKeyFile(t *testing.T) {
 	}
 	if strings.Contains(fmt.Sprintf("%v %+v %#v", k, k, k), "w.example") {
 		t.Error("the key prints")
+	}
+	foreign := Key{"w.example/1", k.priv}
+	if _, ok := parseKey(fmt.Sprintf("%s%s+%08x+%s", keyPrefix, foreign.name, foreign.id(), base64.StdEncoding.EncodeToString(append([]byte{1}, k.priv.Seed()...)))); ok {
+		t.Error("a key of a ledger is taken for a witness's")
 	}
 	if _, err := CreateKey(path, "w.example/1"); err == nil {
 		t.Error("a key is made over another")
