@@ -231,9 +231,6 @@ func (c *Config) check() error {
 			return bad(key, fmt.Sprintf("%q is no address", a), "write host:port, or :port for every address of this machine")
 		}
 	}
-	if (c.ConsoleCertificate == "") != (c.ConsoleKey == "") {
-		return bad("console_certificate", "is given without its key, or the key without it", "name both files, or neither")
-	}
 	if u, err := url.Parse(c.ConsoleOrigin); err != nil || c.ConsoleOrigin != "" && (u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "") {
 		return bad("console_origin", fmt.Sprintf("%q is no origin", c.ConsoleOrigin), "write https://HOST or https://HOST:PORT, and nothing after it")
 	}

@@ -30,7 +30,7 @@ func (s *server) consoleServer(know *access.Service, origin string) (*http.Serve
 		return nil, err
 	}
 	certificate := s.cert.GetCertificate
-	if s.c.ConsoleCertificate != "" {
+	if s.c.ConsoleCertificate != "" || s.c.ConsoleKey != "" {
 		pair, err := tls.LoadX509KeyPair(s.c.ConsoleCertificate, s.c.ConsoleKey)
 		if err != nil {
 			return nil, &core.Error{Kind: core.Invalid, Reason: "console-certificate", Message: "the console's certificate cannot be used", Hint: "the keys `console_certificate` and `console_key` name PEM files that belong together", Err: err}

@@ -129,6 +129,9 @@ func newServer(c *Config, o Options) *server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Version == "" {
+		o.Version = "unreleased"
+	}
 	if o.waits == (waits{}) {
 		o.waits = usualWaits()
 	}
