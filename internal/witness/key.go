@@ -104,7 +104,7 @@ func LoadKey(path string) (Key, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return Key{}, &core.Error{
 			Kind: core.Unready, Reason: "witness-key-missing", Err: err,
-			Message: "there is no witness key in " + path, Hint: "make one: hawser witness key NAME",
+			Message: "there is no witness key in " + path, Hint: "`hawser witness` makes one the first time it looks",
 		}
 	}
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 // taken; a proof is kept when all trials of a selftest are through; clocks of
 // witnesses and of servers differ.
 const (
-	observationSlack = time.Minute
+	observationSlack = 2 * time.Minute
 	proofSlack       = time.Hour
 	clockSlack       = 5 * time.Minute
 )

@@ -160,7 +160,7 @@ func TestEachFault(t *testing.T) {
 			})
 		}, nil},
 		{"the observation of check.n000 is dated", func(w *world) {
-			again(w, 2, func(r *check.Round) { r.Observations[0].Taken = r.Observations[0].Taken.Add(-3 * time.Minute) })
+			again(w, 2, func(r *check.Round) { r.Observations[0].Taken = r.Observations[0].Taken.Add(-4 * time.Minute) })
 		}, nil},
 		{"the observation of check.n000 passes, and its counts do not", func(w *world) {
 			again(w, 2, func(r *check.Round) { r.Observations[0].Population++ })

@@ -225,7 +225,7 @@ func forges() []forge {
 	}
 	backDate := func(r *check.Round, g *rand.Rand) {
 		o := r.Observations[0]
-		back := 2*time.Minute + time.Duration(1+g.IntN(1_000_000))*time.Microsecond
+		back := 4*time.Minute + time.Duration(1+g.IntN(1_000_000))*time.Microsecond
 		o.Began, o.Taken, o.Expires = o.Began.Add(-back), o.Taken.Add(-back), o.Expires.Add(-back)
 		r.Observations = append(r.Observations, o)
 	}
