@@ -22,7 +22,7 @@ func TestEveryColumnHasItsEraser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{c: c, opt: Options{Now: time.Now}, log: newLog(c, nil)}
+	s := newServer(c, Options{Now: time.Now})
 	if err := s.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func TestProjectorStoppedForFiveDays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{c: c, opt: Options{Now: now}, log: newLog(c, nil), started: now()}
+	s := newServer(c, Options{Now: now})
 	if err := s.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -188,7 +188,7 @@ func TestBacklog(t *testing.T) {
 		t.Fatal(err)
 	}
 	const backlog = 60_000
-	s := &server{c: c, opt: Options{Now: time.Now}, log: newLog(c, nil), started: time.Now()}
+	s := newServer(c, Options{Now: time.Now})
 	if err := s.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
