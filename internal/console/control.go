@@ -41,6 +41,7 @@ type checkView struct {
 	Key      string // names it on its page
 	Mark     mark
 	KindText string
+	ToDo     string
 	Place    place
 	Since    time.Time
 	Whole    bool // Since is when it began, and not how far the memory reaches
@@ -102,7 +103,7 @@ func (c *Console) controlPage(w http.ResponseWriter, r *http.Request, v Visitor)
 
 // checkOf is one check with where its evidence lies and since when it is so.
 func (c *Console) checkOf(ctx context.Context, places *places, k assurance.CheckState) (checkView, error) {
-	cv := checkView{CheckState: k, Key: k.ID, Mark: markOf(k.Verdict), KindText: kindWords(k.Kind)}
+	cv := checkView{CheckState: k, Key: k.ID, Mark: markOf(k.Verdict), KindText: kindWords(k.Kind), ToDo: todo(&k)}
 	for _, p := range k.Proofs {
 		cv.Proofs = append(cv.Proofs, proofView{p, p.OK()})
 	}
@@ -116,6 +117,27 @@ func (c *Console) checkOf(ctx context.Context, places *places, k assurance.Check
 	}
 	cv.Since, cv.Whole = since(c.memory.of(k.ID, k.Observation))
 	return cv, nil
+}
+
+// todo is what to do about a check as it stands: what it says itself where
+// something is wrong, and otherwise what would prove that nothing is.
+func todo(k *assurance.CheckState) string {
+	switch {
+	case k.Missing != "":
+		return "" // nobody here can
+	case k.Verdict == assurance.Failing:
+		return k.Do
+	case k.Verdict == assurance.Errored:
+		return "see in the server's log why it could not look, and have it look again: `hawser check run " + k.ID + "`"
+	case k.Verdict == assurance.Stale || k.Observation == nil && k.Verdict == assurance.Unproven:
+		return "have it look: `hawser check run " + k.ID + "`"
+	case k.Verdict != assurance.Unproven:
+		return ""
+	case k.Observation.Outcome == check.Empty:
+		return "nothing is wrong; it is proved when there is something to look at"
+	default:
+		return "nothing is wrong; it is proved when its violations were tried on a twin, which the server does by itself with each new version, or now: `hawser check selftest`"
+	}
 }
 
 type historyView struct {

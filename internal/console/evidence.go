@@ -111,6 +111,14 @@ func (c *Console) exportEvidence(w http.ResponseWriter, r *http.Request, v Visit
 	if !found {
 		return core.E(core.Invalid, "span", "this is no span", "choose one from the list")
 	}
-	name := "hawser-evidence-" + c.d.Now().UTC().Format("20060102T150405Z") + ".tar"
+	info, err := c.d.Evidence.Info(r.Context())
+	if err != nil {
+		return fmt.Errorf("read keys of evidence: %w", err)
+	}
+	name := "hawser-evidence-"
+	if !info.SignsHere {
+		name = "hawser-evidence-draft-"
+	}
+	name += c.d.Now().UTC().Format("20060102T150405Z") + ".tar"
 	return c.d.Evidence.Export(r.Context(), v.Actor, since, &download{w: w, name: name})
 }

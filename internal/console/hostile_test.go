@@ -3,6 +3,7 @@ package console
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -254,6 +255,8 @@ func TestNumbersAndTimesInWords(t *testing.T) {
 		{format(20.123456), "20.12"},
 		{format(-3), "-3"},
 		{format(0.00012345), "0.0001234"},
+		{fmt.Sprint(pieces("run `a b` now")), "[{run  false} {a b true} { now false}]"},
+		{fmt.Sprint(pieces("one ` only")), "[{one ` only false}]"},
 	} {
 		if c[0] != c[1] {
 			t.Errorf("%q, want %q", c[0], c[1])

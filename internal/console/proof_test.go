@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
+	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -196,6 +199,63 @@ func TestControl(t *testing.T) {
 	// The link leads to the record of the round.
 	i := strings.Index(page, "/ledger?before=")
 	wants(t, "ledger", w.must200(t, strings.SplitN(page[i:], `"`, 2)[0]), "observations", ">4</span>")
+}
+
+// TestWhatToDo: the help fits how the check stands; a deed that mends is only
+// said where something is wrong.
+func TestWhatToDo(t *testing.T) {
+	w := newWorld(t, nil)
+	w.prove(t, "never.red",
+		aCheck("is.fine", "1.1", "So.", passes(1)), aCheck("never.red", "1.2", "So.", passes(1)), aCheck("has.failed", "1.4", "So.", fails(9, "is bad", "x")),
+		aCheck("saw.nothing", "1.6", "So.", func(_ context.Context, l *check.Look) error { l.Touch("table", "t"); l.Expect("s", 0); return nil }),
+		aCheck("could.not", "1.7", "So.", func(context.Context, *check.Look) error { return errors.New("away") }), aCheck("is.missing", "1.8", "So.", nil),
+	)
+	st, err := w.proof.State(t.Context())
+	must(t, err)
+	for id, want := range map[string]string{
+		"is.fine": "", "is.missing": "", "never.red": "hawser check selftest", "has.failed": "find the process", "saw.nothing": "when there is something to look at", "could.not": "`hawser check run could.not`",
+	} {
+		k, _ := findCheck(&st, id)
+		if got := todo(k); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s is %s: %q, want %q", id, k.Verdict, got, want)
+		}
+	}
+	w.now = w.now.Add(time.Hour)
+	if st, err = w.proof.State(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if k, _ := findCheck(&st, "is.fine"); k.Verdict != assurance.Stale || !strings.Contains(todo(k), "have it look") {
+		t.Errorf("an hour later it is %s: %q", k.Verdict, todo(k))
+	}
+	wants(t, "what is typed", w.must200(t, "/control/DS-01"), "<code>hawser check run is.fine</code>")
+}
+
+// TestCommandsExist: what pages tell people to type is in the reference of the
+// command line.
+func TestCommandsExist(t *testing.T) {
+	reference, err := os.ReadFile("../../docs/cli.md")
+	must(t, err)
+	names, err := fs.Glob(templateFiles, "templates/*.html")
+	must(t, err)
+	seen := 0
+	for _, n := range names {
+		b, err := fs.ReadFile(templateFiles, n)
+		must(t, err)
+		for _, m := range regexp.MustCompile(`<code>(hawser [a-z]+(?: [a-z]+\b)?)([^<]*)</code>`).FindAllStringSubmatch(string(b), -1) {
+			seen++
+			if !strings.Contains(string(reference), "\n## "+m[1]+"\n") {
+				t.Errorf("%s: `%s` does not exist", n, m[1])
+			}
+			for _, flag := range regexp.MustCompile(`--[a-z-]+`).FindAllString(m[2], -1) {
+				if !strings.Contains(string(reference), "| `"+flag) {
+					t.Errorf("%s: `%s` has no %s", n, m[1], flag)
+				}
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("found %d commands", seen)
+	}
 }
 
 // TestTampered: evidence that was changed behind the program's back is said so

@@ -36,6 +36,7 @@ func funcs(a *assets) template.FuncMap {
 			}
 			return num(x) + " " + many, nil
 		},
+		"pieces":   pieces,
 		"sentence": sentence, "pages": entries,
 		"when": func(now, t time.Time) moment { return moment{now, t} },
 	}
@@ -144,4 +145,24 @@ func list(words []string) string {
 		words = words[:n-1]
 	}
 	return strings.Join(words, ", ")
+}
+
+// piece is a part of a text: what stands between backticks is to be typed.
+type piece struct {
+	Text string
+	Code bool
+}
+
+func pieces(s string) []piece {
+	parts := strings.Split(s, "`")
+	if len(parts)%2 == 0 { // one is never closed
+		return []piece{{Text: s}}
+	}
+	var out []piece
+	for i, p := range parts {
+		if p != "" {
+			out = append(out, piece{p, i%2 == 1})
+		}
+	}
+	return out
 }
