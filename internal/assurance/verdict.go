@@ -223,7 +223,7 @@ func judgeCheck(in *Input, d Declared) CheckState {
 		return say(Unproven, "never looked at")
 	}
 	cs.Observation = &o
-	expires := o.Began.Add(in.Facts.age(d))
+	expires := o.Began.Add(in.Facts.Age(d))
 	switch {
 	case o.Began.After(in.At.Add(clockSlack)):
 		return say(Errored, "the observation is of %s, which is still to come: a clock was set back", stamp(o.Began))
@@ -366,9 +366,9 @@ func count(h *Headline, c *ControlState) {
 	}
 }
 
-// age is how long an observation of a check counts for the products in force:
+// Age is how long an observation of a check counts for the products in force:
 // shorter where a product asks for more (row 0.1).
-func (f Facts) age(d Declared) time.Duration {
+func (f Facts) Age(d Declared) time.Duration {
 	age := d.MaxAge
 	if d.MaxAge <= check.Critical {
 		return age // no product asks for more than that

@@ -46,8 +46,10 @@ type checkView struct {
 	Since    time.Time
 	Whole    bool // Since is when it began, and not how far the memory reaches
 	Proofs   []proofView
-	Red      time.Time // when it was last seen red by the violation that is longest ago; zero: not by each
-	Counts   time.Time // until when the observation counts
+	Red      time.Time     // when it was last seen red by the violation that is longest ago; zero: not by each
+	Age      time.Duration // how long an observation counts, for the products in force
+	Shorter  string        // why that is shorter than the check says itself; "": it is not
+	Counts   time.Time     // until when the observation counts
 }
 
 type proofView struct {
@@ -79,6 +81,10 @@ func (c *Console) controlPage(w http.ResponseWriter, r *http.Request, v Visitor)
 		view.Kinds = append(view.Kinds, string(k))
 	}
 	places := newPlaces(c.d.Proof, c.d.Ledger)
+	facts, err := c.facts(ctx)
+	if err != nil {
+		return err
+	}
 	for _, row := range cs.Rows {
 		rv := rowView{RowState: row, Mark: markOf(row.Verdict), Waive: view.May && row.Waiver == nil && (row.Verdict == assurance.Failing || row.Verdict == assurance.Unproven)}
 		switch row.Verdict {
@@ -87,7 +93,7 @@ func (c *Console) controlPage(w http.ResponseWriter, r *http.Request, v Visitor)
 		case assurance.Met, assurance.Attested, assurance.Failing, assurance.Errored, assurance.Stale, assurance.Unproven:
 		}
 		for _, k := range row.Checks {
-			cv, err := c.checkOf(ctx, places, k)
+			cv, err := c.checkOf(ctx, places, facts, k)
 			if err != nil {
 				return err
 			}
@@ -101,16 +107,29 @@ func (c *Console) controlPage(w http.ResponseWriter, r *http.Request, v Visitor)
 	})
 }
 
+// facts are those of the declarations in force.
+func (c *Console) facts(ctx context.Context) (assurance.Facts, error) {
+	all, err := c.d.Declarations.All(ctx)
+	if err != nil {
+		return assurance.Facts{}, fmt.Errorf("read declarations in force: %w", err)
+	}
+	return assurance.FactsOf(all), nil
+}
+
 // checkOf is one check with where its evidence lies and since when it is so.
-func (c *Console) checkOf(ctx context.Context, places *places, k assurance.CheckState) (checkView, error) {
+func (c *Console) checkOf(ctx context.Context, places *places, facts assurance.Facts, k assurance.CheckState) (checkView, error) {
 	cv := checkView{CheckState: k, Key: k.ID, Mark: markOf(k.Verdict), KindText: kindWords(k.Kind), ToDo: todo(&k)}
 	for _, p := range k.Proofs {
 		cv.Proofs = append(cv.Proofs, proofView{p, p.OK()})
 	}
+	cv.Age = facts.Age(k.Declared)
+	if cv.Age < k.MaxAge && len(k.Rows) > 0 {
+		cv.Shorter = facts.Strict(k.Rows[0]).Why
+	}
 	if k.Observation == nil {
 		return cv, nil
 	}
-	cv.Counts = k.Observation.Expires
+	cv.Counts = k.Observation.Began.Add(cv.Age)
 	var err error
 	if cv.Place, err = places.of(ctx, k.Observation.Taken); err != nil {
 		return cv, err
@@ -179,7 +198,11 @@ func (c *Console) checkPage(w http.ResponseWriter, r *http.Request, v Visitor) e
 		return err
 	}
 	view := historyView{Rows: rows}
-	if view.Check, err = c.checkOf(ctx, newPlaces(c.d.Proof, c.d.Ledger), *found); err != nil {
+	facts, err := c.facts(ctx)
+	if err != nil {
+		return err
+	}
+	if view.Check, err = c.checkOf(ctx, newPlaces(c.d.Proof, c.d.Ledger), facts, *found); err != nil {
 		return err
 	}
 	all := c.memory.of(id, found.Observation)

@@ -201,6 +201,28 @@ func TestControl(t *testing.T) {
 	wants(t, "ledger", w.must200(t, strings.SplitN(page[i:], `"`, 2)[0]), "observations", ">4</span>")
 }
 
+// TestAgesAreThoseOfTheVerdict: where a product is guarded more strictly, an
+// observation counts for less long, and the page says so and why.
+func TestAgesAreThoseOfTheVerdict(t *testing.T) {
+	w := newWorld(t, nil)
+	w.publish(t, example(t, "story-bear"))
+	c := aCheck("a.b", "1.9", "So.", passes(1))
+	c.MaxAge = 8 * time.Hour
+	w.prove(t, "", c)
+	wants(t, "check", w.must200(t, "/check/a.b"), "2 hours, and not 8 hours", "story-bear is of the high level")
+	wants(t, "control", w.must200(t, "/control/DS-05"), "counts until "+w.now.Add(2*time.Hour).Format("15:04:05"))
+	for after, want := range map[time.Duration]assurance.Verdict{119 * time.Minute: assurance.Met, 121 * time.Minute: assurance.Stale} {
+		began := w.now
+		w.now = began.Add(after)
+		st, err := w.proof.State(t.Context())
+		must(t, err)
+		if k, _ := findCheck(&st, "a.b"); k.Verdict != want {
+			t.Errorf("%s later it is %s, want %s", after, k.Verdict, want)
+		}
+		w.now = began
+	}
+}
+
 // TestWhatToDo: the help fits how the check stands; a deed that mends is only
 // said where something is wrong.
 func TestWhatToDo(t *testing.T) {
