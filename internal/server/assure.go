@@ -105,7 +105,6 @@ type checker struct {
 	mu      sync.Mutex           // guards what follows
 	running map[string]bool      // looks that have not come back
 	next    map[string]time.Time // when each check is due
-	cursor  core.DeviceID        // the device after which the next sample begins
 }
 
 // loop looks for checks that are due, until ctx is done.

@@ -13,7 +13,7 @@ func (s *server) checks() [][]check.Check {
 		s.evidenceChecks(),
 		s.riskChecks(),
 		s.peopleChecks(),
-		s.storedChecks(),
+		s.dataChecks(),
 		s.devices.Checks(),
 		s.identityChecks(),
 		missingChecks(),

@@ -148,6 +148,9 @@ func (t *twin) fill(ctx context.Context) error {
 	if err := t.person(ctx); err != nil {
 		return err
 	}
+	if err := t.fillData(ctx, run); err != nil {
+		return err
+	}
 	// Evidence of its own, for the checks that look at evidence.
 	return t.Call(ctx, "POST", "/v1/checks/run", api.RunRequest{Check: "jobs.heartbeat"}, nil)
 }
@@ -328,9 +331,12 @@ func (t *twin) Publish(ctx context.Context, d check.TwinDevice, stream, payload 
 	return fmt.Errorf("publish as %s: the twin has no such device", d.ID)
 }
 
-// Hook holds a job still ("job:NAME"), or puts a gate in place that slows
-// nobody ("gate:broken").
+// Hook holds a job still ("job:NAME"), puts a gate in place that slows nobody
+// ("gate:broken"), or stores what was not declared ("data:…").
 func (t *twin) Hook(name string) (undo func(), err error) {
+	if strings.HasPrefix(name, "data:") {
+		return t.dataHook(name)
+	}
 	if name == "gate:broken" {
 		return t.breakGate()
 	}

@@ -121,6 +121,14 @@ func (p *Plan) Product() core.ProductID { return p.product }
 // Policy is the hash of the declaration that the plan was made of.
 func (p *Plan) Policy() core.Hash { return p.policy }
 
+// Fields is how many fields the plan judges.
+func (p *Plan) Fields() (n int) {
+	for _, sp := range p.streams {
+		n += len(sp.fields) - 3 // t, boot and seq are not declared
+	}
+	return n
+}
+
 // Stream is the plan of the stream of that name, nil if the product declares
 // none. It allocates nothing.
 func (p *Plan) Stream(name []byte) *StreamPlan { return p.streams[string(name)] }
