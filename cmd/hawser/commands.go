@@ -12,6 +12,7 @@ func commands() []*command {
 		dataCommands(),
 		peopleCommands(),
 		checkCommands(),
+		probeCommands(),
 		evidenceCommands(),
 		witnessCommands(),
 		ledgerCommands(),
