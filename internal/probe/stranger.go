@@ -114,7 +114,9 @@ func (s *Stranger) Try(ctx context.Context, c net.Conn, host string, here core.E
 
 // connect sends a CONNECT and reads whether it is taken.
 func connect(c io.ReadWriter, user, password string) (in bool, came string, err error) {
-	if _, err := c.Write(connectPacket(user, password)); err != nil {
+	// The empty lines end what a door for pages takes for the head of a request:
+	// it answers, and nobody waits. A door for MQTT has answered before.
+	if _, err := c.Write(append(connectPacket(user, password), "\r\n\r\n"...)); err != nil {
 		return false, "refused", nil
 	}
 	var answer [64]byte

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -188,4 +189,28 @@ func keyOf(c *x509.Certificate) (string, bool) {
 		return fmt.Sprintf("RSA %d", k.N.BitLen()), k.N.BitLen() >= 2048
 	}
 	return c.PublicKeyAlgorithm.String(), false
+}
+
+// SharedKey offers a door nothing but keys that many share, or no proof of who
+// anybody is, in each way that TLS knows (CC 3.1). dial opens a fresh
+// connection; took says what it agreed to, "" when nothing.
+func SharedKey(dial func() (net.Conn, error), host string) (took string, err error) {
+	for _, o := range matrix() {
+		if o.row != "3.1" {
+			continue
+		}
+		c, err := dial()
+		if err != nil {
+			return "", err
+		}
+		h, err := askRaw(c, o.raw(host))
+		_ = c.Close() // nothing was written that counts
+		if err != nil {
+			return "", err
+		}
+		if outcome, _ := o.judge(h); outcome == Bad {
+			return o.asked + ": " + h.String(), nil
+		}
+	}
+	return "", nil
 }

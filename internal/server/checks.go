@@ -16,6 +16,7 @@ func (s *server) checks() [][]check.Check {
 		s.dataChecks(),
 		s.devices.Checks(),
 		s.identityChecks(),
+		s.strangerChecks(),
 		missingChecks(),
 	}
 }

@@ -1,0 +1,203 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/smallstep/pkcs7"
+
+	"github.com/hawser-iot/hawser/internal/api"
+	"github.com/hawser-iot/hawser/internal/check"
+	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/probe"
+)
+
+// errNotOurs is a trial on something that is no twin of this package.
+var errNotOurs = errors.New("this trial needs a twin of this program")
+
+// doorBeside opens a TLS port in the twin's process that speaks MQTT: takes
+// says by the CONNECT who is let in.
+func doorBeside(auth tls.ClientAuthType, takes func(connect []byte) bool) func(context.Context, check.Twin) (func(context.Context) error, error) {
+	return func(ctx context.Context, t check.Twin) (func(context.Context) error, error) {
+		conf := &tls.Config{Certificates: []tls.Certificate{t.Devices()[0].Certificate}, MinVersion: tls.VersionTLS12, ClientAuth: auth}
+		return beside(ctx, t, func(c net.Conn) {
+			s := tls.Server(c, conf)
+			if s.HandshakeContext(ctx) != nil {
+				return
+			}
+			var b [256]byte
+			if n, _ := s.Read(b[:]); n > 0 && b[0] == 0x10 && takes(b[:n]) {
+				_, _ = io.WriteString(s, "\x20\x02\x00\x00") // CONNACK; whoever asked may be gone
+			}
+		})
+	}
+}
+
+// hasPassword reports whether a CONNECT of MQTT 3.1.1 shows one.
+func hasPassword(connect []byte) bool { return len(connect) > 9 && connect[9]&0x40 != 0 }
+
+// defaultDoor gives certificates to whom products are sold with.
+func defaultDoor(ctx context.Context, t check.Twin) (func(context.Context) error, error) {
+	conf := &tls.Config{Certificates: []tls.Certificate{t.Devices()[0].Certificate}, MinVersion: tls.VersionTLS12}
+	undo, err := beside(ctx, t, func(c net.Conn) {
+		s := tls.Server(c, conf)
+		q, err := http.ReadRequest(bufio.NewReader(s))
+		if err != nil {
+			return
+		}
+		status := "401 Unauthorized"
+		if user, password, _ := q.BasicAuth(); user == "admin" && password == "admin" {
+			status = "200 OK"
+		}
+		_, _ = fmt.Fprintf(s, "HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", status) // whoever asked may be gone
+		_ = s.Close()                                                                                  // the answer is out
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Wrong credentials make a source wait: each look has its own tries.
+	const forgiven = 15 * time.Minute
+	t.Advance(forgiven)
+	return func(ctx context.Context) error { t.Advance(forgiven); return undo(ctx) }, nil
+}
+
+func changeEnvironment(ctx context.Context, t check.Twin) (func(context.Context) error, error) {
+	const set = `UPDATE installation SET environment = ? WHERE one = 1`
+	if err := t.Exec(ctx, "control.db", set, string(core.Test)); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return t.Exec(ctx, "control.db", set, string(core.Live)) }, nil
+}
+
+// request is a key and what asks for its certificate.
+type request struct {
+	key crypto.Signer
+	der []byte
+}
+
+func newRequest(id core.DeviceID) (request, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return request{}, fmt.Errorf("make a key: %w", err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: string(id)}}, key)
+	if err != nil {
+		return request{}, fmt.Errorf("make a request: %w", err)
+	}
+	return request{key, der}, nil
+}
+
+// strange enrols a unit of a product through the doors and gives its
+// certificate, without a session of its own.
+func (t *twin) strange(ctx context.Context, product core.ProductID, id core.DeviceID) (tls.Certificate, error) {
+	var added api.DeviceAdded
+	if err := t.Call(ctx, "POST", "/v1/devices", api.AddDeviceRequest{Device: id, Product: product}, &added); err != nil {
+		return tls.Certificate{}, err
+	}
+	q, err := newRequest(id)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	status, body, err := t.enrolAt(ctx, probe.Credential{User: string(id), Password: added.Code}, q.der)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	if status != http.StatusOK {
+		return tls.Certificate{}, fmt.Errorf("enrol %s: status %d: %s", id, status, body)
+	}
+	der, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(body)))
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("enrol %s: %w", id, err)
+	}
+	p7, err := pkcs7.Parse(der)
+	if err != nil || len(p7.Certificates) == 0 {
+		return tls.Certificate{}, fmt.Errorf("enrol %s: no certificate came", id)
+	}
+	return tls.Certificate{Certificate: [][]byte{p7.Certificates[0].Raw}, PrivateKey: q.key}, nil
+}
+
+// enrolAt asks the twin's door for a certificate.
+func (t *twin) enrolAt(ctx context.Context, c probe.Credential, csr []byte) (status int, body []byte, err error) {
+	t.Touch("address", t.addr.HTTPS+" enrolment")
+	q, err := probe.EnrolRequest(ctx, "https://"+t.addr.HTTPS, c, base64.StdEncoding.EncodeToString(csr))
+	if err != nil {
+		return 0, nil, err
+	}
+	client := &http.Client{Timeout: settle, Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: t.roots, ServerName: "localhost", Time: t.Now}, DisableKeepAlives: true,
+	}}
+	a, err := client.Do(q)
+	if err != nil {
+		return 0, nil, fmt.Errorf("ask the twin for a certificate: %w", err)
+	}
+	body, err = io.ReadAll(io.LimitReader(a.Body, 64<<10))
+	return a.StatusCode, body, errors.Join(err, a.Body.Close())
+}
+
+// session connects to the twin's devices' door with a certificate, over MQTT
+// 3.1.1, with TLS up to a version.
+func (t *twin) session(ctx context.Context, cert tls.Certificate, most uint16) (*tls.Conn, error) {
+	t.Touch("address", t.addr.Devices)
+	d := tls.Dialer{Config: &tls.Config{RootCAs: t.roots, ServerName: "localhost", Certificates: []tls.Certificate{cert}, MaxVersion: most, Time: t.Now}}
+	c, err := d.DialContext(ctx, "tcp", t.addr.Devices)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the twin: %w", err)
+	}
+	if err := c.SetDeadline(time.Now().Add(settle)); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	var ack [4]byte
+	_, err = io.WriteString(c, connectPacket)
+	if err == nil {
+		_, err = io.ReadFull(c, ack[:])
+	}
+	if err == nil && (ack[0] != 0x20 || ack[3] != 0) {
+		err = fmt.Errorf("refused with code %d", ack[3])
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("connect to the twin: %w", err), c.Close())
+	}
+	return c.(*tls.Conn), c.SetDeadline(time.Time{})
+}
+
+// oldSession leaves a session of TLS 1.2 behind when its product does not
+// declare it any more.
+func oldSession(ctx context.Context, on check.Twin) (func(context.Context) error, error) {
+	t, ok := on.(*twin)
+	if !ok {
+		return nil, errNotOurs
+	}
+	name := "twin-old-" + strings.ToLower(rand.Text()[:6])
+	old := strings.NewReplacer("product: twin-sensor", "product: "+name, "wifi: [wpa2, wpa3]", `wifi: [wpa2, wpa3], tls: "1.2"`).Replace(twinDeclaration)
+	if err := t.Call(ctx, "POST", "/v1/declarations", api.PublishRequest{File: "old.yaml", Source: old}, nil); err != nil {
+		return nil, err
+	}
+	cert, err := t.strange(ctx, core.ProductID(name), core.DeviceID(strings.ToUpper(name)))
+	if err != nil {
+		return nil, err
+	}
+	c, err := t.session(ctx, cert, tls.VersionTLS12)
+	if err != nil {
+		return nil, err
+	}
+	now := strings.NewReplacer("version: 1", "version: 2", `, tls: "1.2"`, "").Replace(old)
+	if err := t.Call(ctx, "POST", "/v1/declarations", api.PublishRequest{File: "old.yaml", Source: now}, nil); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return func(context.Context) error { return c.Close() }, nil
+}
