@@ -24,7 +24,7 @@ var story = []string{
 	"config describe", "config check", "version", "declaration check", "declaration diff", "declaration schema",
 	"declaration list", "declaration publish", "device list", "device add", "ENROL", "device code", "status", "doctor", "device show", "counts",
 	"check list", "check run", "check selftest",
-	"people founder", "people list", "people disable", "evidence key", "evidence export", "evidence verify", "evidence sign", "ledger key", "witness", "read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
+	"people founder", "people list", "people disable", "evidence key", "evidence export", "evidence verify", "evidence sign", "ledger key", "witness", "probe", "read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
 	"backup", "erase", "ledger show", "device reopen", "device revoke", "demo search", "STOP", "ledger new-origin", "restore",
 }
 
@@ -84,7 +84,7 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 	write("aria-v2.yaml", string(aria))
 	write("aria-v3.yaml", strings.Replace(strings.Replace(string(aria), "version: 3", "version: 4", 1), "keep: 30d", "keep: 60d", 1))
 
-	hold, person, ledgerKey, door := "", "", "KEY", "https://localhost:8443"
+	hold, person, ledgerKey, door, outside := "", "", "KEY", "https://localhost:8443", ""
 	run := func(name string, args ...string) string {
 		t.Helper()
 		code, out, errs := try(t, args...)
@@ -113,7 +113,7 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 				continue
 			}
 			line := strings.NewReplacer("/srv/hawser-restored", dir+"/restored", "/srv/hawser", dir+"/hawser", "/etc/hawser", dir+"/hawser",
-				"/mnt/backups/", dir+"/", "h-4f2a", hold, "pabcdefghijkl", person, "https://localhost:8443", door, "--log-key KEY", "--log-key "+ledgerKey, "root.pem", dir+"/hawser/keys/ca/root.pem", "clock confirm 2026-11-22", "clock confirm "+time.Now().UTC().Format(time.DateOnly)).Replace(c.example)
+				"/mnt/backups/", dir+"/", "h-4f2a", hold, "pabcdefghijkl", person, "https://localhost:8443", door, "https://maker.example --devices maker.example:8883", outside, "--log-key KEY", "--log-key "+ledgerKey, "root.pem", dir+"/hawser/keys/ca/root.pem", "clock confirm 2026-11-22", "clock confirm "+time.Now().UTC().Format(time.DateOnly)).Replace(c.example)
 			args := words(line)[1:]
 			if programs && !slices.Contains(args, "--json") {
 				args = append(args, "--json")
@@ -181,7 +181,9 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 				t.Fatal(err)
 			}
 			_, port, _ := net.SplitHostPort(st.HTTPS)
+			_, mqtt, _ := net.SplitHostPort(st.Devices)
 			ledgerKey, door = k.Key, "https://localhost:"+port
+			outside = door + " --devices localhost:" + mqtt + " --roots " + dir + "/hawser/keys/ca/root.pem"
 		case "evidence sign": // on another machine, of a draft
 			run("evidence export", "evidence", "export", "draft-2026-11", "--home", dir+"/hawser")
 		case "ledger verify": // wants an older checkpoint and a file
