@@ -32,7 +32,7 @@ func (d *demo) prove(ctx context.Context, f *Figures) error {
 		Unseen int `json:"not_seen_red"`
 	}
 	if err := d.hawser(ctx, d.home, &tried, "check", "selftest"); err != nil {
-		return err
+		return fmt.Errorf("a check was not seen to turn red, or could not be tried: `%s check selftest` shows which", d.opt.Hawser)
 	}
 	f.SeenRed, f.NotSeenRed = tried.Seen, tried.Unseen
 	var rows []rowLine
