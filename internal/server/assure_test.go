@@ -53,6 +53,7 @@ func checkOf(st *assurance.State, id string) assurance.CheckState {
 // sees, by nothing but the server's own looking, the right line turn red within
 // the check's age and ten seconds (CC 2.8, 5.8).
 func TestDriftTurnsRed(t *testing.T) {
+	t.Parallel()
 	home := newHome(t, core.Live, "")
 	l := startWith(t, home, home, Options{Selftest: tried})
 	waitFor(t, time.Minute, "the checks to be seen red and to pass", func() bool {
@@ -76,6 +77,7 @@ func TestDriftTurnsRed(t *testing.T) {
 // TestEvidenceOutlivesTheServer: what was observed and tried counts after a
 // restart, and what was changed meanwhile makes everything tampered.
 func TestEvidenceOutlivesTheServer(t *testing.T) {
+	t.Parallel()
 	home := newHome(t, core.Live, "")
 	l := startWith(t, home, home, Options{Selftest: tried})
 	waitFor(t, time.Minute, "the first trials", func() bool { st := l.state(t); return len(checkOf(&st, "jobs.heartbeat").Proofs) > 0 })

@@ -84,7 +84,7 @@ func (s *server) lookAtJournal(ctx context.Context, l *check.Look) error {
 }
 
 func stopFiling(ctx context.Context, t check.Twin) (func(context.Context) error, error) {
-	err := t.Exec(ctx, "control.db", `CREATE TRIGGER nothing_filed BEFORE UPDATE ON telemetry_mark BEGIN SELECT RAISE(ABORT, 'not now'); END`)
+	err := t.Exec(ctx, "control.db", `CREATE TRIGGER nothing_filed BEFORE INSERT ON telemetry_mark BEGIN SELECT RAISE(ABORT, 'not now'); END`)
 	if err != nil {
 		return nil, err
 	}
