@@ -19,18 +19,19 @@ import (
 func dataCommands() []*command {
 	return []*command{
 		{
-			name: "read", args: "SERIAL --reason TEXT", nargs: [2]int{1, 1},
-			short: "read a unit's readings back, with a reason",
+			name: "read", args: "SERIAL --purpose WORD --reason TEXT", nargs: [2]int{1, 1},
+			short: "read a unit's readings back, for a purpose and with a reason",
 			long: `Reads the readings of a unit's present ownership. The reason and who asked stand
 in the ledger before the first value is shown, and the count after the last. You see
-the fields whose readers include support; the others are named as withheld.`,
-			example: `hawser read A1 --reason "ticket 4711: says it is cold" --from 2026-11-21T00:00:00Z`,
+the fields that are collected for the purpose and whose readers include support; the
+others are named as withheld. Without a purpose it says which ones there are.`,
+			example: `hawser read A1 --purpose service.control --reason "ticket 4711: says it is cold" --from 2026-11-21T00:00:00Z`,
 			flags: func(e *env) {
 				reasonFlag(e)
 				e.str("fields", "", "only these fields, a comma-separated `list`")
 				e.str("from", "", "readings from this `time` on (RFC 3339)")
 				e.str("to", "", "readings before this `time` (RFC 3339)")
-				e.str("purpose", "", "the declared `purpose` that the read serves")
+				e.str("purpose", "", "the declared `purpose` that the read serves; required")
 			},
 			run: readData,
 		},

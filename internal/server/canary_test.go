@@ -32,7 +32,7 @@ func TestCanaryInAnUnsealedCopy(t *testing.T) {
 	}
 	c.close(t)
 	// The reason of a read is sealed in the ledger.
-	err := l.client.Stream(t.Context(), "POST", "/v1/devices/A1/read", api.ReadRequest{Reason: "says " + canary}, func([]byte) error { return nil })
+	err := l.client.Stream(t.Context(), "POST", "/v1/devices/A1/read", api.ReadRequest{Purpose: "service.control", Reason: "says " + canary}, func([]byte) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -269,7 +269,7 @@ func (l *live) tls(u *unit) *tls.Config {
 func (l *live) readAll(t testing.TB, id core.DeviceID) ([]api.ReadLine, error) {
 	t.Helper()
 	var out []api.ReadLine
-	err := l.client.Stream(t.Context(), "POST", "/v1/devices/"+string(id)+"/read", api.ReadRequest{Reason: "a test reads back"}, func(line []byte) error {
+	err := l.client.Stream(t.Context(), "POST", "/v1/devices/"+string(id)+"/read", api.ReadRequest{Purpose: "service.control", Reason: "a test reads back"}, func(line []byte) error {
 		var x api.ReadLine
 		if err := json.Unmarshal(line, &x); err != nil {
 			return err

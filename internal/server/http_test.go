@@ -96,7 +96,7 @@ func TestReaderThatStopped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		const body = `{"reason":"asks and goes away"}`
+		const body = `{"purpose":"service.control","reason":"asks and goes away"}`
 		if _, err := fmt.Fprintf(conn, "POST /v1/devices/A1/read HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
 			t.Fatal(err)
 		}

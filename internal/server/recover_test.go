@@ -136,7 +136,7 @@ func TestDamagedEpochFile(t *testing.T) {
 func (l *live) readDone(t testing.TB, id core.DeviceID) (lines []api.ReadLine, behind bool) {
 	t.Helper()
 	ended := false
-	err := l.client.Stream(t.Context(), "POST", "/v1/devices/"+string(id)+"/read", api.ReadRequest{Reason: "a test reads back"}, func(line []byte) error {
+	err := l.client.Stream(t.Context(), "POST", "/v1/devices/"+string(id)+"/read", api.ReadRequest{Purpose: "service.control", Reason: "a test reads back"}, func(line []byte) error {
 		var x api.ReadLine
 		if err := json.Unmarshal(line, &x); err != nil {
 			return err

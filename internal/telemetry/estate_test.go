@@ -302,6 +302,9 @@ func (x *estate) readAll(t testing.TB, q telemetry.ReadRequest) ([]string, telem
 	if q.Role == "" {
 		q.Role = "support"
 	}
+	if q.Purpose == "" {
+		q.Purpose = "service.control"
+	}
 	var out []string
 	done, err := x.read.Read(t.Context(), staff, q, func(r *telemetry.OpenReading) error {
 		if r.Sender != sender {

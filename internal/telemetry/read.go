@@ -78,7 +78,7 @@ type ReadRequest struct {
 	Fields  []string  // none: all that the role may read
 	From    time.Time // first instant wanted; zero: the oldest that is kept
 	To      time.Time // first instant no longer wanted; zero: now
-	Purpose string    // a declared purpose; fields without it are withheld. Empty: none is named
+	Purpose string    // a declared purpose, required (CC 4.5); fields without it are withheld
 	Reason  string    // 5 to 300 characters; why, for the ledger
 	Role    string    // what the reader is to the device: "support"
 }
@@ -304,9 +304,14 @@ type lane struct {
 	group  uint8
 }
 
-// collectsFor reports whether p has a field with that purpose.
-func collectsFor(p *declaration.Policy, purpose string) bool {
-	return slices.ContainsFunc(p.Fields, func(f declaration.Field) bool { return slices.Contains(f.Purposes, purpose) })
+// purposes are those that p has fields for.
+func purposes(p *declaration.Policy) []string {
+	var out []string
+	for i := range p.Fields {
+		out = append(out, p.Fields[i].Purposes...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func newView(policies []*declaration.Policy, q *ReadRequest) (*view, error) {
@@ -316,10 +321,13 @@ func newView(policies []*declaration.Policy, q *ReadRequest) (*view, error) {
 	}
 	now := policies[len(policies)-1]
 	v.current = now.Hash
-	if q.Purpose != "" && !slices.ContainsFunc(policies, func(p *declaration.Policy) bool { return collectsFor(p, q.Purpose) }) {
+	if q.Purpose == "" {
+		return v, core.E(core.Invalid, "no-purpose", "the read names no purpose", "name one that the product collects for: "+strings.Join(purposes(now), ", "))
+	}
+	if !slices.ContainsFunc(policies, func(p *declaration.Policy) bool { return slices.Contains(purposes(p), q.Purpose) }) {
 		// It would stand in the ledger in clear, and whatever it says for ever.
 		return v, core.E(core.Invalid, "unknown-purpose", "the declaration collects nothing for that purpose",
-			"name a purpose of the declaration, or none; the reason is the place for words of your own")
+			"name one that it does: "+strings.Join(purposes(now), ", ")+"; the reason is the place for words of your own")
 	}
 	known, shown, withheld := map[string]bool{}, map[string]bool{}, map[string]string{}
 	for _, p := range policies {
@@ -372,7 +380,7 @@ func refusal(f *declaration.Field, q *ReadRequest) string {
 	switch {
 	case !slices.Contains(f.Readers, q.Role):
 		return "reader"
-	case q.Purpose != "" && !slices.Contains(f.Purposes, q.Purpose):
+	case !slices.Contains(f.Purposes, q.Purpose):
 		return "purpose"
 	case slices.Contains(f.Protection, declaration.StepUp):
 		return string(declaration.StepUp)

@@ -66,7 +66,8 @@ func TestReadMergesWhatMayBeSeen(t *testing.T) {
 		{"one field", telemetry.ReadRequest{Fields: []string{"heating"}}, []string{`1 {"heating":true}`, `2 {"heating":false}`, `3 {"heating":false}`}},
 		{"purpose", telemetry.ReadRequest{Purpose: "service.history", From: x.clock().Add(-day)}, []string{`3 {"temperature":20.5}`, `0 {"temperature":21}`}},
 		{"only what is withheld", telemetry.ReadRequest{Fields: []string{"note"}}, nil},
-		{"owner", telemetry.ReadRequest{Role: "owner", From: x.clock().Add(-3 * day), To: x.clock().Add(-2 * day)}, []string{`1 {"heating":true,"note":"canary-note","temperature":19.5}`}},
+		{"owner", telemetry.ReadRequest{Role: "owner", From: x.clock().Add(-3 * day), To: x.clock().Add(-2 * day)}, []string{`1 {"heating":true,"temperature":19.5}`}},
+		{"owner, of what was", telemetry.ReadRequest{Role: "owner", Purpose: "service.history", From: x.clock().Add(-3 * day), To: x.clock().Add(-2 * day)}, []string{`1 {"note":"canary-note","temperature":19.5}`}},
 		{"a role that nobody declared", telemetry.ReadRequest{Role: "vendor"}, nil},
 	} {
 		c.q.Device = "A1"
@@ -81,6 +82,14 @@ func TestReadMergesWhatMayBeSeen(t *testing.T) {
 	}
 }
 
+// doOf is what an error tells its reader to do.
+func doOf(err error) string {
+	if e, ok := errors.AsType[*core.Error](err); ok {
+		return e.Hint
+	}
+	return ""
+}
+
 // A purpose stands in the ledger in clear, so it is one of the declaration's
 // words and no text of the reader's.
 func TestReadForAPurposeOfItsOwn(t *testing.T) {
@@ -88,8 +97,13 @@ func TestReadForAPurposeOfItsOwn(t *testing.T) {
 	x.device(t, "A1")
 	_, err := x.read.Read(t.Context(), staff, telemetry.ReadRequest{Device: "A1", Role: "support", Reason: reason, Purpose: "mrs-smith-called"},
 		func(*telemetry.OpenReading) error { return nil })
-	if core.ReasonOf(err) != "unknown-purpose" {
+	if core.ReasonOf(err) != "unknown-purpose" || !strings.Contains(doOf(err), "service.control, service.history") {
 		t.Errorf("a purpose of the reader's own: %v", err)
+	}
+	_, err = x.read.Read(t.Context(), staff, telemetry.ReadRequest{Device: "A1", Role: "support", Reason: reason},
+		func(*telemetry.OpenReading) error { return nil })
+	if core.ReasonOf(err) != "no-purpose" || !strings.Contains(doOf(err), "service.control, service.history") {
+		t.Errorf("no purpose: %v", err)
 	}
 	if n := len(x.records(t, telemetry.RecordReadOpened)); n != 0 {
 		t.Errorf("%d sessions were opened", n)
@@ -141,7 +155,7 @@ func TestReadStandsInTheLedger(t *testing.T) {
 
 	// A session that breaks off says so.
 	broken := errors.New("the pipe is gone")
-	done, err := x.read.Read(t.Context(), staff, telemetry.ReadRequest{Device: "A1", Role: "support", Reason: reason},
+	done, err := x.read.Read(t.Context(), staff, telemetry.ReadRequest{Device: "A1", Role: "support", Purpose: "service.control", Reason: reason},
 		func(*telemetry.OpenReading) error { return broken })
 	if !errors.Is(err, broken) || done.Readings != 1 {
 		t.Errorf("broken off: %+v, %v", done, err)
@@ -176,7 +190,7 @@ func TestReadRefuses(t *testing.T) {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}
-	_, err := x.read.Read(t.Context(), staff, telemetry.ReadRequest{Device: "A1", Reason: reason}, nil)
+	_, err := x.read.Read(t.Context(), staff, telemetry.ReadRequest{Device: "A1", Purpose: "service.control", Reason: reason}, nil)
 	wantReason(t, "no role", err, core.Invalid, "bad-read")
 	if r := x.records(t, telemetry.RecordReadOpened); len(r) != 0 {
 		t.Errorf("refused sessions left %d records", len(r))
@@ -321,7 +335,7 @@ func TestReadWhileErased(t *testing.T) {
 		x.send(t, s, time.Duration(9-i)*hour, uint64(i+1), v(20, true, "n"))
 	}
 	n := 0
-	_, err := x.read.Read(t.Context(), staff, telemetry.ReadRequest{Device: "A1", Role: "support", Reason: reason}, func(*telemetry.OpenReading) error {
+	_, err := x.read.Read(t.Context(), staff, telemetry.ReadRequest{Device: "A1", Role: "support", Purpose: "service.control", Reason: reason}, func(*telemetry.OpenReading) error {
 		if n++; n == 2 {
 			_, err := x.ring.Shred(t.Context(), seal.Order{Subjects: []core.Subject{s}})
 			return err
@@ -361,7 +375,7 @@ func BenchmarkReadDeviceDay(b *testing.B) {
 				}
 				x.file(b, rows...)
 			}
-			q := telemetry.ReadRequest{Device: "A1", Role: "support", Reason: reason, Fields: c.fields, From: start, To: start.Add(day)}
+			q := telemetry.ReadRequest{Device: "A1", Role: "support", Purpose: "service.control", Reason: reason, Fields: c.fields, From: start, To: start.Add(day)}
 			b.ReportAllocs()
 			before := cpuTime(b)
 			for b.Loop() {

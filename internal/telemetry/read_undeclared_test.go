@@ -70,7 +70,7 @@ func TestReadCountsUndeclared(t *testing.T) {
 	}
 
 	// A session that opens the other part, too, counts what is in it.
-	_, done, err = x.readAll(t, telemetry.ReadRequest{Device: "A1", Role: "owner"})
+	_, done, err = x.readAll(t, telemetry.ReadRequest{Device: "A1", Role: "owner", Purpose: "service.history"})
 	if err != nil || done.Undeclared != 6 {
 		t.Errorf("to the owner: %d undeclared members counted, want 6, %v", done.Undeclared, err)
 	}

@@ -197,7 +197,7 @@ func (h *Home) Publish(ctx context.Context, name string, source []byte) error {
 // its way to the epoch files any more.
 func (h *Home) Read(ctx context.Context, device, reason string) ([]api.ReadLine, error) {
 	for {
-		out, err := h.Run(ctx, "read", device, "--reason", reason)
+		out, err := h.Run(ctx, "read", device, "--purpose", "service.control", "--reason", reason)
 		if err != nil {
 			return nil, err
 		}
