@@ -17,6 +17,8 @@ import (
 const (
 	// checkTime is how long one check may look before it counts as hung.
 	checkTime = 10 * time.Second
+	// lookAgainIn is how soon a check that could not look tries again.
+	lookAgainIn = 5 * time.Minute
 	// roundEvery is how often what was observed goes under the ledger.
 	roundEvery = time.Minute
 	// renewProofs is how long before a proof ends its trial is repeated.
@@ -112,18 +114,29 @@ func (c *checker) loop(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		for _, k := range c.due() {
-			if _, err := c.run(ctx, k); err != nil && ctx.Err() == nil {
-				c.s.log.ErrorContext(ctx, "an observation was not kept", slog.String("check", k.ID), slog.Any("err", err))
-			}
-			if ctx.Err() != nil {
-				return
-			}
+		if c.turn(ctx); ctx.Err() != nil {
+			return
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+	}
+}
+
+// turn runs the checks that are due, until ctx is done.
+func (c *checker) turn(ctx context.Context) {
+	for _, k := range c.due() {
+		o, err := c.run(ctx, k)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			c.s.log.ErrorContext(ctx, "an observation was not kept", slog.String("check", k.ID), slog.Any("err", err))
+		}
+		if err != nil || o.Outcome == check.Error {
+			c.soon(k)
 		}
 	}
 }
@@ -143,6 +156,15 @@ func (c *checker) due() []*check.Check {
 		out = append(out, k)
 	}
 	return out
+}
+
+// soon has a check that could not look try again before its time.
+func (c *checker) soon(k *check.Check) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at := time.Now().Add(lookAgainIn); at.Before(c.next[k.ID]) {
+		c.next[k.ID] = at
+	}
 }
 
 // run takes one look and keeps what came of it.

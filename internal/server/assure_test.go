@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
 	"strings"
@@ -122,6 +123,37 @@ func TestEvidenceOutlivesTheServer(t *testing.T) {
 		}
 		if _, err := store.Behind(t.Context(), db, stmts[1]); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestCouldNotLook: a check that could not look tries again after minutes, also
+// where its turn would come in hours; one that did look waits for its turn.
+func TestCouldNotLook(t *testing.T) {
+	s := opened(t, newHome(t, core.Live, ""))
+	defer func() { _ = s.close() }() // the test is over
+	look := func(trouble error) func(context.Context, *check.Look) error {
+		return func(_ context.Context, l *check.Look) error {
+			l.Touch("nothing", "much")
+			l.Expect("this test", 1)
+			l.Pass(1)
+			return trouble
+		}
+	}
+	list := []check.Check{
+		*s.rounds.registry.Find("devices.no-anonymous"),
+		*s.rounds.registry.Find("environment.apart"),
+	}
+	list[0].Look, list[1].Look = look(errors.New("the line is busy")), look(nil)
+	registry, err := check.NewRegistry(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &checker{s: s, registry: registry, running: map[string]bool{}, next: map[string]time.Time{}}
+	c.turn(t.Context())
+	for id, want := range map[string]time.Duration{"devices.no-anonymous": lookAgainIn, "environment.apart": check.ProbeAge / 10} {
+		if in := time.Until(c.next[id]); in > want || in < want-time.Minute {
+			t.Errorf("%s looks again in %s, want %s", id, in, want)
 		}
 	}
 }
