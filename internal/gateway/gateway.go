@@ -108,7 +108,8 @@ type Intake interface {
 	Refuse(src *telemetry.Source, stream []byte, why telemetry.Reason, c telemetry.Completion, token uint64) error
 }
 
-// Deps are what the gateway needs. All are required but Config, Trouble and Log.
+// Deps are what the gateway needs. All are required but Config, Trouble,
+// Authority and Log.
 type Deps struct {
 	Config      Config
 	Environment core.Environment
@@ -123,6 +124,8 @@ type Deps struct {
 	// Trouble says why the journal takes nothing at present; nil: not known,
 	// or nothing is wrong. It chooses what 5.0 clients are told.
 	Trouble func() error
+	// Authority says what a device may name; nil: Rules.
+	Authority Authority
 	Now     func() time.Time
 	Log     *slog.Logger // nil: nowhere
 }
@@ -170,6 +173,9 @@ func New(d Deps) (*Gateway, error) {
 		return nil, errors.New("gateway: Certificate, DeviceCAs, Identity, Intake and Now are required")
 	case !d.Environment.Valid():
 		return nil, fmt.Errorf("gateway: environment %q is neither test nor live", d.Environment)
+	}
+	if d.Authority == nil {
+		d.Authority = Rules{}
 	}
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)

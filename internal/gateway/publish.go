@@ -181,7 +181,7 @@ func (c *conn) publish(b *burst) bool {
 // after its alias was resolved (CC 3.6).
 func (c *conn) message(b *burst, token uint32, topic []byte, free bool) bool {
 	g, p := c.g, &b.packet
-	t := wire.Publish(string(c.device), topic)
+	t := g.deps.Authority.Publish(c.device, topic)
 	switch t.Kind {
 	case wire.Telemetry:
 		if c.large {

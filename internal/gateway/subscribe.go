@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/mqtt"
 	"github.com/hawser-iot/hawser/internal/wire"
 )
@@ -35,11 +36,11 @@ func (s subscriptions) has(k wire.Kind) bool {
 	return s&(bit(k, wire.Relative)|bit(k, wire.Absolute)) != 0
 }
 
-// filter is the bit of a filter that the device may subscribe to; 0 for every
+// filter is the bit of a filter that the device own may subscribe to; 0 for every
 // other one. A wildcard may stand only in command/#: nothing a device can name
 // reaches beyond itself (CC 3.6).
-func (c *conn) filter(f []byte) subscriptions {
-	kind, form, rel := wire.Subscribe(string(c.device), f)
+func (g *Gateway) filter(own core.DeviceID, f []byte) subscriptions {
+	kind, form, rel := g.deps.Authority.Subscribe(own, f)
 	if kind == wire.Command && string(rel) != wire.CommandFilter {
 		return 0
 	}
@@ -57,7 +58,7 @@ func (c *conn) subscribe(b *burst) bool {
 	codes := make([]mqtt.ReasonCode, 0, len(p.Filters))
 	var granted subscriptions
 	for i := range p.Filters {
-		f := c.filter(p.Filters[i].Topic)
+		f := c.g.filter(c.device, p.Filters[i].Topic)
 		if f == 0 {
 			c.g.count.subscribeRefused.Add(1)
 			if c.version == mqtt.V5 {
@@ -85,7 +86,7 @@ func (c *conn) unsubscribe(b *burst) bool {
 	codes := make([]mqtt.ReasonCode, 0, len(p.Filters))
 	c.mu.Lock()
 	for i := range p.Filters {
-		f := c.filter(p.Filters[i].Topic)
+		f := c.g.filter(c.device, p.Filters[i].Topic)
 		if c.subs&f == 0 {
 			codes = append(codes, mqtt.NoSubscriptionExisted)
 			continue

@@ -47,7 +47,7 @@ func (c *conn) fireWill(now time.Time) {
 			g.count.missedRefused.Add(1)
 		}
 	}
-	t := wire.Publish(string(c.device), w.topic)
+	t := g.deps.Authority.Publish(c.device, w.topic)
 	switch t.Kind {
 	case wire.Telemetry:
 		if c.id.Quarantined {
