@@ -126,8 +126,8 @@ type Deps struct {
 	Trouble func() error
 	// Authority says what a device may name; nil: Rules.
 	Authority Authority
-	Now     func() time.Time
-	Log     *slog.Logger // nil: nowhere
+	Now       func() time.Time
+	Log       *slog.Logger // nil: nowhere
 }
 
 // Gateway is the devices' door. Its methods may be called from any goroutine.
