@@ -62,6 +62,13 @@ func (k *sockets) listeners() ([]listener, error) {
 	return out, nil
 }
 
+// while does something during which nobody here looks for ports.
+func (k *sockets) while(do func() error) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return do()
+}
+
 // listening reads a table up to its first connection: what listens comes first.
 func listening(r io.Reader) (out []listener, inodes []string, err error) {
 	sc := bufio.NewScanner(r)

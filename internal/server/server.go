@@ -86,6 +86,7 @@ type server struct {
 	rounds   *checker
 	sockets  sockets
 	answers  answers
+	reach    reach
 }
 
 // follower hands identity's changes to the gateway, which is made later.
@@ -199,7 +200,7 @@ func (s *server) open(ctx context.Context) (err error) {
 			ProductMessagesPerSecond: s.c.ProductMessagesPerSecond,
 		},
 		Environment: s.inst.Environment, Certificate: s.cert.GetCertificate, DeviceCAs: s.ca.ClientPool,
-		Identity: s.devices, Intake: s.intake, Trouble: func() error { return s.journal.State().Trouble }, Now: s.opt.Now, Log: s.log,
+		Identity: s.devices, Intake: s.intake, Authority: &s.reach, Trouble: func() error { return s.journal.State().Trouble }, Now: s.opt.Now, Log: s.log,
 	}); err != nil {
 		return err
 	}

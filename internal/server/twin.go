@@ -332,13 +332,17 @@ func (t *twin) Publish(ctx context.Context, d check.TwinDevice, stream, payload 
 }
 
 // Hook holds a job still ("job:NAME"), puts a gate in place that slows nobody
-// ("gate:broken"), or stores what was not declared ("data:…").
+// ("gate:broken"), stores what was not declared ("data:…"), or opens a door
+// wider than it should be ("door:…").
 func (t *twin) Hook(name string) (undo func(), err error) {
 	if strings.HasPrefix(name, "data:") {
 		return t.dataHook(name)
 	}
 	if name == "gate:broken" {
 		return t.breakGate()
+	}
+	if strings.HasPrefix(name, "door:") {
+		return t.doorHook(name)
 	}
 	for _, j := range t.s.jobs {
 		if "job:"+j.name == name {

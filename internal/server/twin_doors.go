@@ -24,7 +24,9 @@ import (
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/gateway"
 	"github.com/hawser-iot/hawser/internal/probe"
+	"github.com/hawser-iot/hawser/internal/wire"
 )
 
 // errNotOurs is a trial on something that is no twin of this package.
@@ -200,4 +202,80 @@ func oldSession(ctx context.Context, on check.Twin) (func(context.Context) error
 		return nil, errors.Join(err, c.Close())
 	}
 	return func(context.Context) error { return c.Close() }, nil
+}
+
+// doorHook opens one of the twin's own doors wider than it should be.
+func (t *twin) doorHook(name string) (undo func(), err error) {
+	if name != "door:neighbours" {
+		return nil, fmt.Errorf("a twin has no fault named %q", name)
+	}
+	t.Touch("door", "every device may name every other one")
+	var all gateway.Authority = nosy{}
+	t.s.reach.other.Store(&all)
+	return func() { t.s.reach.other.Store(nil) }, nil
+}
+
+// nosy is an authority that takes everybody for whoever he names.
+type nosy struct{}
+
+func (nosy) named(own core.DeviceID, topic []byte) core.DeviceID {
+	for _, prefix := range []string{"devices/", "$aws/things/"} {
+		if rest, ok := strings.CutPrefix(string(topic), prefix); ok {
+			id, _, _ := strings.Cut(rest, "/")
+			return core.DeviceID(id)
+		}
+	}
+	return own
+}
+
+// Publish lets everybody speak for whom he names.
+func (n nosy) Publish(own core.DeviceID, topic []byte) wire.Topic {
+	return gateway.Rules{}.Publish(n.named(own, topic), topic)
+}
+
+// Subscribe lets everybody listen to whom he names.
+func (n nosy) Subscribe(own core.DeviceID, filter []byte) (wire.Kind, wire.Form, []byte) {
+	return gateway.Rules{}.Subscribe(n.named(own, filter), filter)
+}
+
+// openToNeighbours opens the devices' door, and has one device publish on a
+// neighbour's topic over its own session: the door takes it.
+func openToNeighbours(ctx context.Context, on check.Twin) (func(context.Context) error, error) {
+	t, ok := on.(*twin)
+	if !ok || len(t.agents) < 2 {
+		return nil, errNotOurs
+	}
+	shut, err := t.Hook("door:neighbours")
+	if err != nil {
+		return nil, err
+	}
+	undo := func(context.Context) error { shut(); return nil }
+	topic := "devices/" + string(t.units[1].ID) + "/telemetry/climate"
+	t.Touch("device", string(t.units[0].ID)+" "+topic)
+	if err := t.until(ctx, func() bool { return t.agents[0].Status().Connected }); err != nil {
+		return undo, err
+	}
+	code, err := t.agents[0].PublishRaw(ctx, topic, []byte(`{"temp":20.5}`))
+	if err != nil || code != 0 {
+		return undo, fmt.Errorf("publish on a neighbour's topic: 0x%02x, %w", code, err)
+	}
+	return undo, t.s.telem.projector.Settle(ctx)
+}
+
+// pathsBeside serves something under every path to everybody.
+func pathsBeside(ctx context.Context, t check.Twin) (func(context.Context) error, error) {
+	conf := &tls.Config{Certificates: []tls.Certificate{t.Devices()[0].Certificate}, MinVersion: tls.VersionTLS12}
+	return beside(ctx, t, func(c net.Conn) {
+		s := tls.Server(c, conf)
+		q, err := http.ReadRequest(bufio.NewReader(s))
+		if err != nil {
+			return
+		}
+		status := "404 Not Found"
+		if strings.HasPrefix(q.URL.Path, "/artefacts/") {
+			status = "200 OK"
+		}
+		_, _ = fmt.Fprintf(s, "HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", status) // whoever asked may be gone
+		_ = s.Close()                                                                                  // the answer is out
+	})
 }
