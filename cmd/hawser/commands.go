@@ -9,6 +9,7 @@ func commands() []*command {
 		serveCommands(),
 		declarationCommands(),
 		deviceCommands(),
+		certifyCommands(),
 		dataCommands(),
 		peopleCommands(),
 		checkCommands(),

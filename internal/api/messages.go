@@ -146,7 +146,7 @@ type ReadRequest struct {
 	Fields  []string  `json:"fields,omitempty"` // none: all that the reader may see
 	From    time.Time `json:"from"`             // zero: the oldest
 	To      time.Time `json:"to"`               // zero: now
-	Purpose string    `json:"purpose"` // one that the declaration collects for
+	Purpose string    `json:"purpose"`          // one that the declaration collects for
 	Reason  string    `json:"reason"`
 }
 

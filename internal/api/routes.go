@@ -55,6 +55,7 @@ type Deps struct {
 	Proof        Proof
 	People       People
 	Evidence     Evidence
+	Units        Units
 }
 
 type handlers struct{ Deps }
@@ -77,6 +78,7 @@ func Routes(d Deps) []Route {
 		{"POST /v1/devices/{device}/revoke", "device.revoke", h.revoke},
 		{"POST /v1/devices/{device}/release", "device.release", h.release},
 		{"POST /v1/devices/{device}/reopen", "device.reopen", h.reopen},
+		{"POST /v1/devices/{device}/certificate", "evidence.export", h.certify},
 		{"POST /v1/devices/{device}/read", "data.read", h.read},
 		{"POST /v1/devices/{device}/erase", "data.erase", h.erase},
 		{"POST /v1/devices/{device}/hold", "data.hold", h.hold},

@@ -161,6 +161,12 @@ type Tx interface {
 	// EachStanding calls fn once per certificate that is not pruned, in no
 	// order, for checks: it says what the store has, whatever memory thinks.
 	EachStanding(ctx context.Context, fn func(Standing) error) error
+	// CodeShared is how many units there are, and how many others have a code
+	// that the given one has or had.
+	CodeShared(context.Context, core.DeviceID) (units, others int, err error)
+	// UnitsOfKey is how many units have a certificate of a public key or first
+	// showed it.
+	UnitsOfKey(ctx context.Context, key core.Hash) (int, error)
 	// EachCode calls fn once per unit of the register, for checks.
 	EachCode(ctx context.Context, fn func(CodeStanding) error) error
 	// EachEnded calls fn once per certificate that has not run out by now and

@@ -17,6 +17,7 @@ func (s *server) checks() [][]check.Check {
 		s.devices.Checks(),
 		s.identityChecks(),
 		s.strangerChecks(),
+		s.unitChecks(),
 		s.surfaceChecks(),
 		missingChecks(),
 	}

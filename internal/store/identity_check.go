@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/identity"
 )
 
@@ -45,6 +46,28 @@ func (t *Tx) EachCode(ctx context.Context, fn func(identity.CodeStanding) error)
 		return fmt.Errorf("read enrolment codes: %w", err)
 	}
 	return nil
+}
+
+// CodeShared is how many units there are, and how many others have a code that
+// the given one has or had.
+func (t *Tx) CodeShared(ctx context.Context, id core.DeviceID) (units, others int, err error) {
+	err = t.tx.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM device), count(DISTINCT o.id) FROM device d JOIN device o
+		ON o.id <> d.id AND (o.code = d.code OR o.code = d.spent OR o.spent = d.code OR o.spent = d.spent) WHERE d.id = ?`, id).Scan(&units, &others)
+	if err != nil {
+		return 0, 0, fmt.Errorf("compare enrolment codes: %w", err)
+	}
+	return units, others, nil
+}
+
+// UnitsOfKey is how many units have a certificate of a public key or first
+// showed it.
+func (t *Tx) UnitsOfKey(ctx context.Context, key core.Hash) (n int, err error) {
+	err = t.tx.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT device FROM certificate WHERE spki = ? UNION SELECT device FROM device_key WHERE spki = ?)`,
+		key[:], key[:]).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("compare public keys: %w", err)
+	}
+	return n, nil
 }
 
 // EachEnded walks the certificates that are over before their time. It names
