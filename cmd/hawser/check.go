@@ -182,8 +182,8 @@ func checkSelftest(ctx context.Context, e *env) error {
 	bar := e.progress("selftest")
 	lines := json.NewEncoder(e.io.out)
 	proofs, err := server.Selftest(ctx, server.SelftestOptions{
-		Version: version,
-		Only:    func(id string) bool { return strings.HasPrefix(id, *e.opt["only"]) },
+		Version: version, Alone: e.io.alone,
+		Only: func(id string) bool { return strings.HasPrefix(id, *e.opt["only"]) },
 		Progress: func(p check.Proof, done, total int) {
 			bar.say(fmt.Sprintf("%d of %d trials", done, total))
 			if *e.on["lines"] {

@@ -16,6 +16,7 @@ import (
 type stdio struct {
 	in       io.Reader
 	out, err io.Writer
+	alone    bool // nothing but this command runs in the process
 }
 
 // command is one subcommand. Its texts are what `--help` and docs/cli.md show.

@@ -56,7 +56,7 @@ founder.`,
 				if err != nil {
 					return err
 				}
-				return server.Run(ctx, c, server.Options{Version: version, Log: e.io.err, Selftest: selftestApart})
+				return server.Run(ctx, c, server.Options{Version: version, Log: e.io.err, Selftest: selftestApart, Alone: e.io.alone})
 			},
 		},
 		{

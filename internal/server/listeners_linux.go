@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // sockets tells listening sockets that this process holds from others. It
@@ -21,6 +22,7 @@ import (
 type sockets struct {
 	mu   sync.Mutex
 	ours map[string]bool // by inode, of those in the last table
+	rest map[string]bool // the same, of sockets of others' tables
 }
 
 // listeners reads the kernel's table of listening TCP sockets (proc(5)) of
@@ -46,7 +48,7 @@ func (k *sockets) listeners() ([]listener, error) {
 		out, inodes = append(out, found...), append(inodes, at...)
 	}
 	if slices.ContainsFunc(inodes, func(i string) bool { _, known := k.ours[i]; return !known }) {
-		own, err := ownSockets()
+		own, err := ownInodes()
 		if err != nil {
 			return nil, err
 		}
@@ -106,8 +108,110 @@ func procAddr(s string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a, uint16(p)), nil
 }
 
-// ownSockets are the inodes of this process's sockets.
-func ownSockets() (map[string]bool, error) {
+// others are the sockets of this process, but for those of listeners, at which
+// somebody else could come in: local ones that listen, and UDP that is bound to
+// nobody.
+func (k *sockets) others() ([]ownSocket, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var all []ownSocket
+	for _, t := range []struct {
+		file string
+		read func([]string) (ownSocket, bool)
+	}{{"/proc/net/udp", datagrams}, {"/proc/net/udp6", datagrams}, {"/proc/net/unix", local}} {
+		found, err := table(t.file, t.read)
+		if err != nil {
+			return nil, fmt.Errorf("read sockets: %w", err)
+		}
+		all = append(all, found...)
+	}
+	if slices.ContainsFunc(all, func(x ownSocket) bool { _, known := k.rest[x.inode]; return !known }) {
+		own, err := ownInodes()
+		if err != nil {
+			return nil, err
+		}
+		k.rest = map[string]bool{}
+		for _, x := range all {
+			k.rest[x.inode] = own[x.inode]
+		}
+	}
+	return slices.DeleteFunc(all, func(x ownSocket) bool { return !k.rest[x.inode] }), nil
+}
+
+// table reads the lines of a kernel's table that are of interest.
+func table(name string, read func([]string) (ownSocket, bool)) (out []ownSocket, err error) {
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // a kernel without that protocol
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	sc := bufio.NewScanner(f)
+	sc.Scan() // the names of the columns
+	for sc.Scan() {
+		if x, ok := read(strings.Fields(sc.Text())); ok {
+			out = append(out, x)
+		}
+	}
+	return out, sc.Err()
+}
+
+// datagrams reads a line of UDP: one that is connected takes nobody else's.
+func datagrams(f []string) (ownSocket, bool) {
+	const unconnected = "07"
+	if len(f) < 10 || f[3] != unconnected {
+		return ownSocket{}, false
+	}
+	addr, err := procAddr(f[1])
+	return ownSocket{"udp", addr.String(), f[9]}, err == nil
+}
+
+// local reads a line of local sockets: __SO_ACCEPTCON says that one listens.
+func local(f []string) (ownSocket, bool) {
+	const accepts = 1 << 16
+	if len(f) < 8 {
+		return ownSocket{}, false // it has no name
+	}
+	flags, err := strconv.ParseUint(f[3], 16, 32)
+	return ownSocket{"unix", strings.Join(f[7:], " "), f[6]}, err == nil && flags&accepts != 0
+}
+
+// shut makes a listening socket of this process unreachable, whoever holds it.
+func (k *sockets) shut(inode string) error {
+	const dir = "/proc/self/fd"
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("read own sockets: %w", err)
+	}
+	is := func(fd int) bool {
+		to, err := os.Readlink(dir + "/" + strconv.Itoa(fd))
+		return err == nil && to == "socket:["+inode+"]"
+	}
+	for _, e := range list {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || !is(fd) {
+			continue
+		}
+		own, err := syscall.Dup(fd) // the number may become another file's meanwhile
+		if err != nil {
+			continue
+		}
+		if is(own) {
+			err = syscall.Shutdown(own, syscall.SHUT_RDWR)
+		} else {
+			err = fs.ErrNotExist
+		}
+		if err = errors.Join(err, syscall.Close(own)); err == nil {
+			return nil
+		}
+	}
+	return nil // it is closed already
+}
+
+// ownInodes are the inodes of this process's sockets.
+func ownInodes() (map[string]bool, error) {
 	const dir = "/proc/self/fd"
 	list, err := os.ReadDir(dir)
 	if err != nil {

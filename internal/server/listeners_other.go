@@ -12,3 +12,7 @@ func (*sockets) while(do func() error) error { return do() }
 func (*sockets) listeners() ([]listener, error) {
 	return nil, core.E(core.Unready, "platform", "which ports are open cannot be seen on this system", "run live installations on Linux")
 }
+
+func (*sockets) others() ([]ownSocket, error) { return nil, nil }
+func (*sockets) shut(string) error            { return nil }
+func ownInodes() (map[string]bool, error)     { return nil, nil }

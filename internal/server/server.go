@@ -43,6 +43,10 @@ type Options struct {
 	// its own. nil: nobody does, and no check counts as seen red.
 	Selftest func(ctx context.Context, progress func(done, total int64)) ([]check.Proof, error)
 
+	// Alone says that nothing but this server listens in its process: a port
+	// that nobody declared is shut (CC 4.13).
+	Alone bool
+
 	waits waits // zero: usualWaits; tests shorten them
 	still bool  // no check runs by itself: twins are looked at when a trial says so
 }
@@ -87,6 +91,7 @@ type server struct {
 	sockets  sockets
 	answers  answers
 	reach    reach
+	held     heldSockets
 }
 
 // follower hands identity's changes to the gateway, which is made later.
@@ -434,6 +439,9 @@ func (s *server) listen() (_ *doors, err error) {
 }
 
 func door(network, addr, key string) (net.Listener, error) {
+	if err := mayOpen(ownInterfaces(), key); err != nil {
+		return nil, err
+	}
 	l, err := net.Listen(network, addr)
 	if err != nil {
 		return nil, &core.Error{Kind: core.Conflict, Reason: "listen", Message: "cannot listen on " + addr, Hint: "another program may hold it; choose another with the key `" + key + "` in config.yaml", Err: err}

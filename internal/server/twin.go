@@ -358,6 +358,7 @@ func (t *twin) Hook(name string) (undo func(), err error) {
 type SelftestOptions struct {
 	Version  string
 	Only     func(id string) bool // nil: all
+	Alone    bool                 // nothing else listens in this process
 	Progress func(p check.Proof, done, total int)
 }
 
@@ -369,6 +370,7 @@ func Selftest(ctx context.Context, o SelftestOptions) (out []check.Proof, err er
 	if err != nil {
 		return nil, err
 	}
+	t.s.opt.Alone = o.Alone
 	defer func() {
 		if t != nil {
 			err = errors.Join(err, t.close())
@@ -391,6 +393,7 @@ func Selftest(ctx context.Context, o SelftestOptions) (out []check.Proof, err er
 			if t, err = newTwin(ctx, o.Version); err != nil {
 				return out, err
 			}
+			t.s.opt.Alone = o.Alone
 		}
 		// A new twin has checks of its own; the trial is of the same name.
 		c := t.s.rounds.registry.Find(x.c.ID)

@@ -279,3 +279,22 @@ func pathsBeside(ctx context.Context, t check.Twin) (func(context.Context) error
 		_ = s.Close()                                                                                  // the answer is out
 	})
 }
+
+// undeclaredPort opens a port that looks like one of ours: TLS, and nobody is
+// let in without a certificate.
+func undeclaredPort(ctx context.Context, t check.Twin) (func(context.Context) error, error) {
+	conf := &tls.Config{
+		Certificates: []tls.Certificate{t.Devices()[0].Certificate}, MinVersion: tls.VersionTLS13,
+		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: t.Roots(),
+	}
+	return beside(ctx, t, func(c net.Conn) { _ = tls.Server(c, conf).HandshakeContext(ctx) }) // it lets nobody in
+}
+
+func undeclaredDatagrams(ctx context.Context, t check.Twin) (func(context.Context) error, error) {
+	c, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listen beside the twin: %w", err)
+	}
+	t.Touch("address", "udp "+c.LocalAddr().String())
+	return func(context.Context) error { return c.Close() }, nil
+}
