@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -102,7 +103,7 @@ func (d *demo) run(ctx context.Context) (*Figures, error) {
 	}
 	if faults := f.Faults(); len(faults) > 0 {
 		d.say.faults(faults)
-		return f, fmt.Errorf("%d things did not hold", len(faults))
+		return f, fmt.Errorf("%d of the figures did not hold: %s", len(faults), strings.Join(faults, "; "))
 	}
 	if d.opt.Stay {
 		return f, d.stay(ctx)

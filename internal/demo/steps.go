@@ -267,7 +267,7 @@ func (d *demo) backup(ctx context.Context) error {
 
 // readBack reads a device through the public read path.
 func (d *demo) readBack(ctx context.Context, home, serial string) (lines []api.ReadLine, done api.ReadDone, err error) {
-	args := []string{"read", serial, "--home", home, "--json", "--purpose", "service.control", "--reason", "demo: ticket 4711, says it is cold"}
+	args := []string{"read", serial, "--home", home, "--json", "--purpose", "service.history", "--reason", "demo: ticket 4711, says it is cold"}
 	cmd := exec.CommandContext(ctx, d.opt.Hawser, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -333,7 +333,7 @@ func (d *demo) figuresBefore(ctx context.Context) (*Figures, error) {
 }
 
 func (d *demo) read(ctx context.Context) error {
-	done := d.say.step("Support reads one device, for a purpose and with a reason", `hawser read aria-1 --purpose service.control --reason "ticket 4711, says it is cold"`)
+	done := d.say.step("Support reads one device, for a purpose and with a reason", `hawser read aria-1 --purpose service.history --reason "ticket 4711, says it is cold"`)
 	lines, _, err := d.readBack(ctx, d.home, "aria-1")
 	if err != nil {
 		return err
