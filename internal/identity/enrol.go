@@ -122,6 +122,13 @@ func (s *Service) terms(ctx context.Context, product core.ProductID) (Terms, err
 	return t, nil
 }
 
+// MayEnrol says why devices of a product get no certificate yet: core.Unready
+// with what is missing (CC 1.1). It is what a request would be told.
+func (s *Service) MayEnrol(ctx context.Context, product core.ProductID) error {
+	_, err := s.terms(ctx, product)
+	return err
+}
+
 // noteHostile records that somebody with the device's secret asked for what
 // devices do not get.
 func (s *Service) noteHostile(ctx context.Context, id core.DeviceID, err error) error {

@@ -188,3 +188,15 @@ func (s *Service) Counts() Counts {
 	}
 	return c
 }
+
+// Enrolled counts the units of each product that were given a certificate and
+// are not revoked.
+func (s *Service) Enrolled() map[core.ProductID]int {
+	out := map[core.ProductID]int{}
+	for _, st := range s.index.snapshot() {
+		if len(st.certs) > 0 && st.dev.Revoked.IsZero() {
+			out[st.dev.Product]++
+		}
+	}
+	return out
+}

@@ -75,14 +75,26 @@ func TestProductMustBeDeclaredFirst(t *testing.T) {
 	if core.KindOf(err) != core.Unready || !strings.Contains(err.Error(), "inventory of data") {
 		t.Errorf("got %v", err)
 	}
+	if may := f.svc.MayEnrol(t.Context(), "new-product"); may == nil || may.Error() != err.Error() {
+		t.Errorf("asked beforehand: %v", may)
+	}
 	f.terms["new-product"] = identity.Terms{Life: 7 * 24 * time.Hour, Missing: []string{"list of interfaces"}}
 	_, err = f.svc.Enrol(t.Context(), home, "N1", code, csrFor(t, newKey(t), "N1"))
 	if core.KindOf(err) != core.Unready || !strings.Contains(err.Error(), "list of interfaces") {
 		t.Errorf("got %v", err)
 	}
 	f.terms["new-product"] = identity.Terms{Life: 7 * 24 * time.Hour}
+	if n := f.svc.Enrolled()["new-product"]; n != 0 {
+		t.Errorf("%d devices count as enrolled before the first one was", n)
+	}
 	if c := f.mustEnrol("N1", code); c.NotAfter.Sub(f.now) != 7*24*time.Hour {
 		t.Errorf("life %s", c.NotAfter.Sub(f.now))
+	}
+	if n := f.svc.Enrolled()["new-product"]; n != 1 {
+		t.Errorf("%d devices count as enrolled, want 1", n)
+	}
+	if may := f.svc.MayEnrol(t.Context(), "new-product"); may != nil {
+		t.Errorf("asked when it is declared: %v", may)
 	}
 }
 

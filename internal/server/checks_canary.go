@@ -34,7 +34,7 @@ const sealContextCanary = "canary"
 func (s *server) canaryChecks() []check.Check {
 	c := &canary{s: s}
 	return []check.Check{{
-		ID: "store.canary", Version: 1, Rows: []string{"2.9"}, Kind: check.Query, MaxAge: check.QueryAge, // CC 2.9
+		ID: "store.canary", Version: 1, Rows: []string{"2.9", "1.8"}, Kind: check.Query, MaxAge: check.QueryAge, // CC 1.8, 2.9
 		Says: "In the data folder, searched piece by piece, neither the sealed canary is found in clear nor a reading of any declared field.",
 		Do:   "Find out who wrote the file; destroy what must not be there, also in backups; erase the owners of what it showed.",
 		Look: c.look,

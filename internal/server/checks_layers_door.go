@@ -38,6 +38,7 @@ type sideDoor struct {
 	ca    *x509.Certificate
 	pool  *x509.CertPool
 	conns handed
+	began time.Time
 	ended chan error
 
 	mu      sync.Mutex // guards what follows
@@ -58,7 +59,7 @@ type taken struct {
 // openSideDoor makes one. Whoever made it closes it.
 func (s *server) openSideDoor() (*sideDoor, error) {
 	d := &sideDoor{
-		s: s, conns: handed{c: make(chan net.Conn), done: make(chan struct{})}, ended: make(chan error, 1), pool: x509.NewCertPool(),
+		s: s, began: time.Now(), conns: handed{c: make(chan net.Conn), done: make(chan struct{})}, ended: make(chan error, 1), pool: x509.NewCertPool(),
 		units: map[string]identity.Identified{}, sources: map[*telemetry.Source]telemetry.SourceInfo{}, refused: map[telemetry.Reason]int{},
 	}
 	var err error
@@ -98,12 +99,12 @@ func (d *sideDoor) close() error {
 	return errors.Join(d.g.Shutdown(ctx), <-d.ended)
 }
 
-// now is the door's own clock. It stands still between two advances by us but
-// for the time that really passes.
+// now is the door's own clock: it stands still until we advance it, so that a
+// slow machine looks no different.
 func (d *sideDoor) now() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return time.Now().Add(d.shift)
+	return d.began.Add(d.shift)
 }
 
 func (d *sideDoor) advance(by time.Duration) {
@@ -232,6 +233,18 @@ func done(c telemetry.Completion, token uint64) {
 	if c != nil {
 		c.Done(token, nil)
 	}
+}
+
+// counted is how many messages were refused for a reason; "": for any.
+func (d *sideDoor) counted(why telemetry.Reason) (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for r, k := range d.refused {
+		if why == "" || r == why {
+			n += k
+		}
+	}
+	return n
 }
 
 func (d *sideDoor) took() []taken {

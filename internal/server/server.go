@@ -92,6 +92,7 @@ type server struct {
 	answers  answers
 	reach    reach
 	held     heldSockets
+	terms    termsOf
 }
 
 // follower hands identity's changes to the gateway, which is made later.
@@ -181,9 +182,10 @@ func (s *server) open(ctx context.Context) (err error) {
 	if err := s.openGate(ctx); err != nil {
 		return err
 	}
+	s.terms.declared = policies{s.decl}
 	if s.devices, err = identity.New(ctx, identity.Deps{
 		Gate: s.gate, CA: s.ca, Update: update[identity.Tx](s.store), View: view[identity.Tx](s.store),
-		Policies: policies{s.decl}, Keys: s.ring, Notify: s.followed.notify, Now: s.opt.Now,
+		Policies: &s.terms, Keys: s.ring, Notify: s.followed.notify, Now: s.opt.Now,
 	}); err != nil {
 		return err
 	}

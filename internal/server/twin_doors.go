@@ -24,8 +24,10 @@ import (
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/declaration"
 	"github.com/hawser-iot/hawser/internal/gateway"
 	"github.com/hawser-iot/hawser/internal/probe"
+	"github.com/hawser-iot/hawser/internal/telemetry"
 	"github.com/hawser-iot/hawser/internal/wire"
 )
 
@@ -297,4 +299,49 @@ func undeclaredDatagrams(ctx context.Context, t check.Twin) (func(context.Contex
 	}
 	t.Touch("address", "udp "+c.LocalAddr().String())
 	return func(context.Context) error { return c.Close() }, nil
+}
+
+// lax is the twin's declaration with something changed in it, compiled and not
+// published.
+func lax(was, is string) (*declaration.Policy, error) {
+	text := strings.Replace(twinDeclaration, was, is, 1)
+	if text == twinDeclaration {
+		return nil, fmt.Errorf("the declaration does not say %s", was)
+	}
+	d, err := declaration.Parse("lax.yaml", []byte(text))
+	if err != nil {
+		return nil, err
+	}
+	return declaration.Compile(d)
+}
+
+// withoutRate has the door go by a rate that was never published.
+func withoutRate(ctx context.Context, t *twin) (func(context.Context) error, error) {
+	p, err := lax("burst: 1000,", "burst: 9000,")
+	if err != nil {
+		return nil, err
+	}
+	right, err := t.s.decl.Current(ctx, check.TwinProduct)
+	if err != nil {
+		return nil, err
+	}
+	t.Touch("door", "9,000 messages at once, where 1,000 are declared")
+	t.s.gateway.SetPolicy(p)
+	return func(context.Context) error { t.s.gateway.SetPolicy(right); return nil }, nil
+}
+
+// withoutSchema has messages judged by a declaration that was never published.
+func withoutSchema(ctx context.Context, t *twin) (func(context.Context) error, error) {
+	p, err := lax("  latitude:", "  "+oddField+": {stream: climate, type: string, max_length: 8, class: personal, purposes: [service.control], keep: 30d, readers: [owner, support], when_done: shred}\n  latitude:")
+	if err != nil {
+		return nil, err
+	}
+	plan, err := telemetry.NewPlan(p, t.Now())
+	if err != nil {
+		return nil, err
+	}
+	right := t.s.intake.Plan(check.TwinProduct)
+	t.Touch("judge", "one more field than was ever published")
+	t.s.intake.SetPlan(plan)
+	return func(context.Context) error { t.s.intake.SetPlan(right); return nil }, nil
 }
