@@ -93,6 +93,7 @@ type server struct {
 	reach    reach
 	held     heldSockets
 	terms    termsOf
+	other    otherAuthority
 }
 
 // follower hands identity's changes to the gateway, which is made later.
