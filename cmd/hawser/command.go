@@ -39,8 +39,10 @@ type env struct {
 	home string
 	json bool
 	args []string
-	opt  map[string]*string
-	on   map[string]*bool
+	// typed is what stood behind the command's name.
+	typed []string
+	opt   map[string]*string
+	on    map[string]*bool
 }
 
 func newEnv(io stdio, cmd *command) *env {
@@ -70,6 +72,7 @@ func (e *env) flag(name, usage string) { e.on[name] = e.fs.Bool(name, false, usa
 
 // parse accepts flags before and after the positional arguments.
 func (e *env) parse(args []string) error {
+	e.typed = args
 	for {
 		if err := e.fs.Parse(args); err != nil {
 			return err
