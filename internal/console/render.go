@@ -43,8 +43,21 @@ type link struct{ Text, URL string }
 
 // pageSet is one page's templates on top of the common ones.
 type pageSet struct {
-	t    *template.Template
+	t    drawer
 	live bool // it has a part that can be drawn alone
+
+	parsed *template.Template // what t is before it has drawn
+}
+
+// trees are its templates as they were read.
+func (s *pageSet) trees() []*parse.Tree {
+	var out []*parse.Tree
+	for _, t := range s.parsed.Templates() {
+		if t.Tree != nil {
+			out = append(out, t.Tree)
+		}
+	}
+	return out
 }
 
 // loadPages reads every template. What common.*.html define is in all of them.
@@ -71,7 +84,7 @@ func loadPages(a *assets) (map[string]*pageSet, error) {
 			return nil, fmt.Errorf("read template %s: %w", n, err)
 		}
 		live := t.Lookup("live") // the common one is empty
-		out[name] = &pageSet{t, live != nil && !parse.IsEmptyTree(live.Tree.Root)}
+		out[name] = &pageSet{t: t, parsed: t, live: live != nil && !parse.IsEmptyTree(live.Tree.Root)}
 	}
 	return out, nil
 }

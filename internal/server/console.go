@@ -25,10 +25,12 @@ const (
 // consoleServer is the door for people. Its certificate is the maker's, or the
 // one of our own authority.
 func (s *server) consoleServer(know *access.Service, origin string) (*http.Server, error) {
-	handler, err := s.console(know, origin)
+	pages, err := s.console(know, origin)
 	if err != nil {
 		return nil, err
 	}
+	s.pages.Store(pages)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.pages.Load().ServeHTTP(w, r) })
 	certificate := s.cert.GetCertificate
 	if s.c.ConsoleCertificate != "" || s.c.ConsoleKey != "" {
 		pair, err := tls.LoadX509KeyPair(s.c.ConsoleCertificate, s.c.ConsoleKey)
@@ -51,7 +53,7 @@ func (s *server) consoleServer(know *access.Service, origin string) (*http.Serve
 }
 
 // console puts the pages together.
-func (s *server) console(know *access.Service, origin string) (http.Handler, error) {
+func (s *server) console(know *access.Service, origin string) (*console.Console, error) {
 	door, err := console.NewSignIn(console.SignInDeps{Access: know})
 	if err != nil {
 		return nil, err

@@ -12,11 +12,13 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/assurance"
 	"github.com/hawser-iot/hawser/internal/check"
+	"github.com/hawser-iot/hawser/internal/console"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
 	"github.com/hawser-iot/hawser/internal/gate"
@@ -94,6 +96,7 @@ type server struct {
 	held     heldSockets
 	terms    termsOf
 	other    otherAuthority
+	pages    atomic.Pointer[console.Console] // nil while the console's door is shut
 }
 
 // follower hands identity's changes to the gateway, which is made later.
