@@ -6,7 +6,6 @@ import (
 	"math"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
-	devpage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
 	"github.com/hawser-iot/hawser/internal/access"
@@ -23,6 +21,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/assurance/bundle"
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/house"
 	"github.com/hawser-iot/hawser/internal/store"
 	"github.com/hawser-iot/hawser/internal/telemetry"
 )
@@ -37,29 +36,9 @@ type browser struct {
 // name where there is none.
 func newBrowser(t *testing.T, w *world) *browser {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("there is no chromium: `make deps` installs it")
-	}
 	srv := httptest.NewTLSServer(w.c)
 	t.Cleanup(srv.Close)
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(), chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.IgnoreCertErrors, chromedp.Headless, chromedp.DisableGPU,
-		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.Flag("no-pings", true), chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"))
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
-	ctx, cancel = context.WithTimeout(ctx, 4*time.Minute)
-	t.Cleanup(cancel)
-	b := &browser{ctx, srv.URL}
-	// What the page's policy stops is remembered from the first moment on.
-	b.do(t, chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
-		_, err := cdp.Call(ctx, tab, devpage.AddScriptToEvaluateOnNewDocument, devpage.AddScriptToEvaluateOnNewDocumentParams{
-			Source: `window.stopped = []; addEventListener("securitypolicyviolation", e => stopped.push(e.violatedDirective + " " + e.blockedURI + " " + e.sample)); addEventListener("error", e => stopped.push("error " + e.message))`,
-		})
-		return err
-	}))
-	return b
+	return &browser{house.Browser(t, 4*time.Minute), srv.URL}
 }
 
 func (b *browser) do(t *testing.T, a ...chromedp.Action[chromedp.Void]) {
