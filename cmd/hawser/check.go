@@ -43,6 +43,15 @@ stand then. The exit code is 1 when anything fails.`,
 			run:     checkRun,
 		},
 		{
+			name: "check claims", nargs: [2]int{0, 0},
+			short: "may the products' public promises be made today?",
+			long: `Lists the claims of the declarations in force, and how the controls stand that each
+rests on. A claim is proved while all of them are met; one that is not proved should not
+be printed on a box.`,
+			example: "hawser check claims",
+			run:     checkClaims,
+		},
+		{
 			name: "check selftest", nargs: [2]int{0, 0},
 			short: "see every check turn red: break what it watches, on a twin",
 			long: `Makes a twin: a disposable installation with keys, ports and a folder of its own, that
@@ -111,7 +120,7 @@ func checkList(ctx context.Context, e *env) error {
 	if err := c.Call(ctx, "GET", "/v1/checks", nil, &st); err != nil {
 		return err
 	}
-	var rows []rowLine
+	rows := []rowLine{}
 	for _, l := range rowLines(&st) {
 		if (*e.opt["verdict"] == "" || string(l.Verdict) == *e.opt["verdict"]) && (*e.opt["control"] == "" || string(l.Control) == *e.opt["control"]) {
 			rows = append(rows, l)
@@ -120,6 +129,32 @@ func checkList(ctx context.Context, e *env) error {
 	return e.print(rows, func(w io.Writer) {
 		printRows(w, rows)
 		fmt.Fprintf(w, "\n63 recommendations: %s\n", st.Headline)
+	})
+}
+
+func checkClaims(ctx context.Context, e *env) error {
+	c, err := e.client()
+	if err != nil {
+		return err
+	}
+	claims := []assurance.ClaimState{}
+	if err := c.Call(ctx, "GET", "/v1/claims", nil, &claims); err != nil {
+		return err
+	}
+	return e.print(claims, func(w io.Writer) {
+		for _, x := range claims {
+			mark := "NOT PROVED"
+			if x.Proved {
+				mark = "proved"
+			}
+			paragraph(w, fmt.Sprintf("%s: “%s”: %s", x.Product, x.Say, mark), 2)
+			for _, r := range x.RestsOn {
+				paragraph(w, fmt.Sprintf("  %s %s: %s", r.Control, r.Verdict, r.Why), 4)
+			}
+		}
+		if len(claims) == 0 {
+			fmt.Fprintln(w, "no declaration in force claims anything")
+		}
 	})
 }
 
@@ -151,8 +186,7 @@ func checkRun(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	var rows []rowLine
-	failing := false
+	rows, failing := []rowLine{}, false
 	for _, l := range rowLines(&st) {
 		looked := false
 		for _, k := range l.Checks {

@@ -23,7 +23,7 @@ import (
 var story = []string{
 	"config describe", "config check", "version", "declaration check", "declaration diff", "declaration schema",
 	"declaration list", "declaration publish", "device list", "device add", "ENROL", "device code", "status", "doctor", "device show", "counts",
-	"check list", "check run", "check selftest",
+	"check list", "check run", "check claims", "check selftest",
 	"people founder", "people list", "people disable", "evidence key", "evidence export", "evidence verify", "evidence sign", "ledger key", "witness", "probe", "device certify", "device verify", "read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
 	"backup", "erase", "ledger show", "device reopen", "device revoke", "demo search", "STOP", "ledger new-origin", "restore",
 }
