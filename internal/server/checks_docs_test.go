@@ -83,6 +83,30 @@ func plainTime(d time.Duration) string {
 	return fmt.Sprintf("%d s", d/time.Second)
 }
 
+// TestCriticalAges: what security stands on from one minute to the next is
+// looked at all the time, and everything often enough that a look which failed
+// makes nothing stale (CC 5.8).
+func TestCriticalAges(t *testing.T) {
+	registry, err := check.NewRegistry((&server{}).checks()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, id := range map[string]string{
+		"listeners": "doors.cleartext", "the revoked set": "devices.revoked-cut", "the journal": "journal.filed", "the keyring": "keys.apart",
+		"the sign-in policy": "signin.second-factor",
+	} {
+		c := registry.Find(id)
+		if c == nil || !c.Built() || c.MaxAge > time.Minute {
+			t.Errorf("nothing looks at %s within a minute", what)
+		}
+	}
+	for _, c := range registry.All() {
+		if c.Built() && (c.Every() > c.MaxAge/3 || c.Every() < 10*time.Second) {
+			t.Errorf("%s looks every %s, and counts for %s", c.ID, c.Every(), c.MaxAge)
+		}
+	}
+}
+
 // TestEveryObservationCounts takes the evidence of a whole installation, in
 // which every check passed and was seen red, and leaves out one observation, or
 // one proof, after the other: no row of that check may be met without it.
