@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -107,6 +108,26 @@ type checker struct {
 	mu      sync.Mutex           // guards what follows
 	running map[string]bool      // looks that have not come back
 	next    map[string]time.Time // when each check is due
+	looks   []*look              // the last ones, some of which knocked at our own doors
+}
+
+// look is when a check looked, by the installation's clock; it goes on while
+// there is no end.
+type look struct{ began, ended time.Time }
+
+const (
+	keptLooks = 512         // an hour of them and more
+	lateNote  = time.Second // how long after a look its knock may still be noted
+)
+
+// looking reports whether a check was looking at a time: what knocked at our
+// doors then, from this very machine, may have been us.
+func (c *checker) looking(at time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.looks, func(l *look) bool {
+		return !at.Before(l.began) && (l.ended.IsZero() || !at.After(l.ended.Add(lateNote)))
+	})
 }
 
 // loop looks for checks that are due, until ctx is done.
@@ -177,7 +198,14 @@ func (c *checker) run(ctx context.Context, k *check.Check) (check.Observation, e
 		defer func() { c.mu.Lock(); delete(c.running, k.ID); c.mu.Unlock() }()
 		return k.Look(ctx, l)
 	}
+	now := &look{began: c.s.opt.Now()}
+	c.mu.Lock()
+	c.looks = append(c.looks[max(0, len(c.looks)-keptLooks+1):], now)
+	c.mu.Unlock()
 	o := check.Take(ctx, &inner, c.s.opt.Version, c.s.opt.Now, checkTime)
+	c.mu.Lock()
+	now.ended = c.s.opt.Now()
+	c.mu.Unlock()
 	if ctx.Err() != nil {
 		return o, nil // the server stops: that the look was cut says nothing
 	}

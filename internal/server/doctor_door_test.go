@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/core"
 )
 
@@ -56,4 +57,26 @@ func TestWhoIsTurnedAwayShows(t *testing.T) {
 	if b := d.Birth; b == nil || b.Added.IsZero() || b.By == "" || b.KeyOrigin != "device" || b.Enrolled == nil || b.CodeBits < 128 {
 		t.Errorf("where it comes from: %+v", b) // CC 1.7
 	}
+}
+
+// TestOwnStrangersAreNoFinding: the strangers that our own checks send are
+// refused, and the refusals are seen; doctor does not take them for devices
+// that cannot get in. A device that knocks a moment later is named.
+func TestOwnStrangersAreNoFinding(t *testing.T) {
+	l := start(t, newHome(t, core.Live, ""))
+	for range 2 {
+		for _, id := range []string{"devices.no-anonymous", "doors.cleartext", "environment.apart"} {
+			l.look(t, api.RunRequest{Check: id})
+		}
+	}
+	if f := l.finding(t, "devices' door"); f != "" {
+		t.Errorf("after looks of our own doctor says %q", f)
+	}
+	waitFor(t, 20*time.Second, "doctor to name who speaks old TLS", func() bool {
+		if c, err := tls.Dial("tcp", l.addr.Devices, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}); err == nil {
+			_ = c.Close() // it must not be taken
+			t.Fatal("TLS 1.1 is taken")
+		}
+		return strings.Contains(l.finding(t, "devices' door"), "tls-version")
+	})
 }
