@@ -233,7 +233,9 @@ func (p *run) askConsole(ctx context.Context) {
 		return
 	}
 	p.say("console-closed", []string{"3.1"}, "its first page without signing in", or(a.status >= 300 && a.status < 500), "status %d", a.status)
-	p.askUsers(ctx, base)
+	if !p.o.Gentle {
+		p.askUsers(ctx, base)
+	}
 }
 
 // judgeHeaders says what is missing in the headers of a page.

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"net"
@@ -50,6 +51,31 @@ func TestGoodInstallation(t *testing.T) {
 	}
 	if came := outcomes(bare, Seen)["https certificate"]; !strings.Contains(came, "not publicly trusted") {
 		t.Errorf("without roots it says of the certificate: %q", came)
+	}
+}
+
+// TestGentle: a server that asks itself makes no wrong try at a credential, and
+// says that it did not; and it dials as it is told.
+func TestGentle(t *testing.T) {
+	dialled := 0
+	w := newWorld(t, func(w *world) { w.enrol = http.StatusOK })
+	r := w.probe(func(o *Options) {
+		o.Gentle = true
+		o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			dialled++
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		}
+	})
+	for _, a := range r.Answers {
+		if a.ID == "default-enrolment" || a.ID == "console-users" {
+			t.Errorf("asked %s: %s", a.ID, a.Came)
+		}
+	}
+	if dialled != r.Connected || dialled < 40 {
+		t.Errorf("%d connections of %d by the given way", dialled, r.Connected)
+	}
+	if !slices.ContainsFunc(r.NotAsked, func(s string) bool { return strings.Contains(s, "known defaults") }) {
+		t.Errorf("it does not say what it left out: %q", r.NotAsked)
 	}
 }
 

@@ -13,6 +13,8 @@ func missingChecks() []check.Check {
 		gap("risk.controls", "1.4", "Every risk is linked to a control with live evidence.", "there is no risk register yet"),
 		gap("threat.model", "1.1", "A threat model stands before the first device of a product.", "there is no threat model yet: of what must stand first, a declaration has the inventory of data, the list of interfaces and the factors of the risk"),
 		gap("layers.behaviour", "1.8", "A device that does what it may, but not as it usually does, is noticed.", "nothing watches how devices behave yet"),
+		gap("owners.factors", "1.11", "An owner may use a passkey or one-time codes, has recovery codes, and a product may ask for it.", "owners have no accounts yet; of the maker's people it is looked at"),
+		gap("claims.guessing", "1.13", "Guessing at a claim code is slowed down by code and by device.", "owners cannot claim a device yet: there is no claim code to guess"),
 		gap("services.mutual", "3.4", "Services of an installation prove to each other who they are.", "an installation is one program on one machine: there is no second service to prove anything to yet"),
 		gap("tap.wire", "5.10", "A passive tap sees that what devices send on other ports is encrypted.", "there is no tap yet; only what reaches this server's own doors is looked at"),
 	}

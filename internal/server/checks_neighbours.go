@@ -25,7 +25,7 @@ import (
 
 // surfaceChecks are the checks of what can be reached, by whom, and how.
 func (s *server) surfaceChecks() []check.Check {
-	return slices.Concat(s.neighbourChecks(), s.interfaceChecks(), s.enrolChecks(), s.layerChecks(), s.agentChecks(), s.textChecks())
+	return slices.Concat(s.neighbourChecks(), s.interfaceChecks(), s.enrolChecks(), s.layerChecks(), s.agentChecks(), s.textChecks(), s.factorChecks(), s.outsideChecks())
 }
 
 // neighbourChecks hold that a device's credential reaches nothing of another

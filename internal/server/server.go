@@ -96,6 +96,7 @@ type server struct {
 	held     heldSockets
 	terms    termsOf
 	other    otherAuthority
+	public   public
 	pages    atomic.Pointer[console.Console] // nil while the console's door is shut
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -16,6 +17,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -344,4 +347,60 @@ func withoutSchema(ctx context.Context, t *twin) (func(context.Context) error, e
 	t.Touch("judge", "one more field than was ever published")
 	t.s.intake.SetPlan(plan)
 	return func(context.Context) error { t.s.intake.SetPlan(right); return nil }, nil
+}
+
+// leadsTo has the address of a door lead to a port beside.
+func leadsTo(door string, serve func(context.Context, *twin) func(net.Conn)) func(context.Context, *twin) (func(context.Context) error, error) {
+	return func(ctx context.Context, t *twin) (func(context.Context) error, error) {
+		at, undo, err := besideAt(ctx, t, serve(ctx, t))
+		if err != nil {
+			return nil, err
+		}
+		to := &t.s.public.https
+		if door == "devices" {
+			to = &t.s.public.devices
+		}
+		t.Touch("name", door+" leads to "+at)
+		to.Store(&at)
+		return func(ctx context.Context) error { to.Store(nil); return undo(ctx) }, nil
+	}
+}
+
+func serveOldTLS(ctx context.Context, t *twin) func(net.Conn) {
+	conf := &tls.Config{Certificates: []tls.Certificate{t.units[0].Certificate}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
+	return func(c net.Conn) { _ = tls.Server(c, conf).HandshakeContext(ctx) } // a trial; who asked leaves
+}
+
+func serveAnybody(ctx context.Context, t *twin) func(net.Conn) {
+	conf := &tls.Config{Certificates: []tls.Certificate{t.units[0].Certificate}, MinVersion: tls.VersionTLS13}
+	return func(c net.Conn) {
+		s := tls.Server(c, conf)
+		if s.HandshakeContext(ctx) != nil {
+			return
+		}
+		var b [256]byte
+		if n, _ := s.Read(b[:]); n > 0 && b[0] == 0x10 {
+			_, _ = io.WriteString(s, "\x20\x02\x00\x00") // CONNACK; whoever asked may be gone
+		}
+	}
+}
+
+// forkMemory changes the root that the last look remembers of the ledger.
+func forkMemory(_ context.Context, t *twin) (func(context.Context) error, error) {
+	path := filepath.Join(t.Data(), seenLedger)
+	before, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	at := bytes.Index(before, []byte(`"root": "`))
+	if at < 0 {
+		return nil, errors.New("no ledger is remembered")
+	}
+	after := bytes.Clone(before)
+	root := after[at+len(`"root": "`):]
+	for i, c := range []byte("WRONG") {
+		root[i] = c
+	}
+	t.Touch("file", path)
+	return func(context.Context) error { return os.WriteFile(path, before, 0o600) }, os.WriteFile(path, after, 0o600)
 }
