@@ -30,8 +30,13 @@ func (s *server) doorChecks() []check.Check {
 	}}
 }
 
-// doorWait bounds what one port may take to answer.
-const doorWait = 2 * time.Second
+// doorWait bounds what one port may take to answer that may have nothing to
+// say. ownWait bounds what a door of ours may take, on a machine that has much
+// else to do: that it is slow is no finding.
+const (
+	doorWait = 2 * time.Second
+	ownWait  = 6 * time.Second
+)
 
 // maxForeignPorts bounds how many ports of others are asked in one look.
 const maxForeignPorts = 64
@@ -112,7 +117,11 @@ func (s *server) tls12Declared(ctx context.Context) bool {
 // is not asked for old versions: it would count the question among refused
 // devices; `hawser probe` asks it.
 func speaksTLS(ctx context.Context, addr string, min uint16, door bool) (wrong string, err error) {
-	said, err := hello(ctx, addr, tls.VersionTLS12, tls.VersionTLS13)
+	wait := doorWait
+	if door {
+		wait = ownWait
+	}
+	said, err := hello(ctx, addr, wait, tls.VersionTLS12, tls.VersionTLS13)
 	switch {
 	case err != nil:
 		return "", err
@@ -121,7 +130,7 @@ func speaksTLS(ctx context.Context, addr string, min uint16, door bool) (wrong s
 	case door:
 		return "", nil
 	}
-	if said, err = hello(ctx, addr, tls.VersionTLS10, min-1); err != nil {
+	if said, err = hello(ctx, addr, wait, tls.VersionTLS10, min-1); err != nil {
 		return "", err
 	}
 	if said >= tls.VersionTLS10 && said < min {
@@ -136,8 +145,8 @@ const refusedTLS = 1
 // hello offers a range of versions and gives the one that the port chose,
 // refusedTLS where it refused in TLS, 0 where it does not speak TLS. It hangs
 // up after the first record.
-func hello(ctx context.Context, addr string, from, to uint16) (uint16, error) {
-	ctx, cancel := context.WithTimeout(ctx, doorWait)
+func hello(ctx context.Context, addr string, wait time.Duration, from, to uint16) (uint16, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -323,7 +332,7 @@ func beside(ctx context.Context, t check.Twin, serve func(net.Conn)) (func(conte
 			if err != nil {
 				return
 			}
-			_ = c.SetDeadline(time.Now().Add(doorWait)) // a closed one is as good
+			_ = c.SetDeadline(time.Now().Add(ownWait)) // a closed one is as good
 			serve(c)
 			_ = c.Close()
 		}

@@ -111,7 +111,7 @@ func TestListenersAreSeen(t *testing.T) {
 // TestChosenVersion reads what a TLS server answers to a hello.
 func TestChosenVersion(t *testing.T) {
 	l := speakMQTT(t)
-	if v, err := hello(context.Background(), l.Addr().String(), 0x0303, 0x0304); err != nil || v != 0 {
+	if v, err := hello(context.Background(), l.Addr().String(), doorWait, 0x0303, 0x0304); err != nil || v != 0 {
 		t.Errorf("a port in clear chose %x %v", v, err)
 	}
 	for name, record := range map[string]string{

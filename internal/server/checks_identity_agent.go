@@ -163,8 +163,8 @@ func (g *stage) door(conf *tls.Config) func(context.Context, string, string) (ne
 		}
 		go func() {
 			defer g.work.Done()
-			defer func() { _ = far.Close() }()                // the device hears the end
-			_ = far.SetDeadline(time.Now().Add(2 * doorWait)) // nobody is waited for longer
+			defer func() { _ = far.Close() }()           // the device hears the end
+			_ = far.SetDeadline(time.Now().Add(ownWait)) // nobody is waited for longer
 			if conf == nil {
 				_, _ = io.WriteString(far, "220 this is no TLS\r\n") // what comes back does not matter
 				_, _ = io.Copy(io.Discard, far)
@@ -342,7 +342,7 @@ func (g *stage) tryEnrol(ctx context.Context, conf device.Config) (said int32, r
 	}
 	defer func() { _ = d.Close() }() // its folder is thrown away
 	before := g.told.Load()
-	ctx, cancel := context.WithTimeout(ctx, doorWait)
+	ctx, cancel := context.WithTimeout(ctx, ownWait)
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- d.Enrol(ctx) }()
@@ -367,7 +367,7 @@ func (g *stage) trySession(ctx context.Context, conf device.Config) (up bool, sa
 		return false, 0, err
 	}
 	before := g.told.Load()
-	ctx, cancel := context.WithTimeout(ctx, doorWait)
+	ctx, cancel := context.WithTimeout(ctx, ownWait)
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
 	for ctx.Err() == nil && !up && d.Status().LastError == "" {
@@ -405,7 +405,7 @@ func (s *server) shipped(ctx context.Context, l *check.Look, dir string) error {
 	g := &stage{s: s, ca: other}
 	defer g.close()
 	real := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{Timeout: doorWait}).DialContext(ctx, "tcp", reachable(s.addr.HTTPS))
+		return (&net.Dialer{Timeout: ownWait}).DialContext(ctx, "tcp", reachable(s.addr.HTTPS))
 	}
 	for i, c := range []struct {
 		says string

@@ -142,7 +142,7 @@ func (s *server) connect(ctx context.Context) (far, near net.Conn, err error) {
 			return fmt.Errorf("make a connection: %w", err)
 		}
 		defer func() { _ = l.Close() }() // it has done what it was for
-		if near, err = (&net.Dialer{Timeout: doorWait}).DialContext(ctx, "tcp", l.Addr().String()); err != nil {
+		if near, err = (&net.Dialer{Timeout: ownWait}).DialContext(ctx, "tcp", l.Addr().String()); err != nil {
 			return fmt.Errorf("make a connection: %w", err)
 		}
 		for {

@@ -115,7 +115,7 @@ type page struct {
 
 // ask sends one request to a door of ours, as a stranger.
 func ask(ctx context.Context, method, at, path string, header http.Header, form string) (*page, error) {
-	ctx, cancel := context.WithTimeout(ctx, doorWait)
+	ctx, cancel := context.WithTimeout(ctx, ownWait)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "https://"+at+path, strings.NewReader(form))
 	if err != nil {
@@ -355,7 +355,7 @@ func proxyBeside(in func(*http.Request), out func(*http.Response) error) func(co
 			return nil, fmt.Errorf("listen beside the twin: %w", err)
 		}
 		t.Touch("address", l.Addr().String())
-		h := &http.Server{Handler: proxy, ReadHeaderTimeout: doorWait}
+		h := &http.Server{Handler: proxy, ReadHeaderTimeout: ownWait}
 		done := make(chan struct{})
 		go func() { defer close(done); _ = h.Serve(l) }() // ends with Close
 		return func(context.Context) error { err := h.Close(); <-done; return err }, nil

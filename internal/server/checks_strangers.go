@@ -108,11 +108,11 @@ func (s *server) knock(ctx context.Context, addr string, who *probe.Stranger) (i
 }
 
 func dialDoor(ctx context.Context, addr string) (net.Conn, error) {
-	c, err := (&net.Dialer{Timeout: doorWait}).DialContext(ctx, "tcp", addr)
+	c, err := (&net.Dialer{Timeout: ownWait}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("reach %s: %w", addr, err)
 	}
-	if err := c.SetDeadline(time.Now().Add(doorWait)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(ownWait)); err != nil {
 		_ = c.Close() // the error says it
 		return nil, err
 	}
@@ -298,7 +298,7 @@ func askEST(ctx context.Context, addr string, c probe.Credential, csr string) (i
 		return 0, err
 	}
 	client := &http.Client{
-		Timeout: doorWait,
+		Timeout: ownWait,
 		Transport: &http.Transport{
 			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", MinVersion: tls.VersionTLS12}, // our own port, as the kernel says
 			DisableKeepAlives: true,
