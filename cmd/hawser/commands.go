@@ -10,6 +10,7 @@ func commands() []*command {
 		declarationCommands(),
 		deviceCommands(),
 		certifyCommands(),
+		reviewCommands(),
 		dataCommands(),
 		peopleCommands(),
 		checkCommands(),

@@ -22,7 +22,7 @@ import (
 // until they are stopped, and are run elsewhere.
 var story = []string{
 	"config describe", "config check", "version", "declaration check", "declaration diff", "declaration schema",
-	"declaration list", "declaration publish", "device list", "device add", "ENROL", "device code", "status", "doctor", "device show", "counts",
+	"declaration list", "declaration publish", "review list", "review take-back", "device list", "device add", "ENROL", "device code", "status", "doctor", "device show", "counts",
 	"check list", "check run", "check claims", "check selftest",
 	"people founder", "people list", "people disable", "evidence key", "evidence export", "evidence verify", "evidence sign", "ledger key", "witness", "probe", "device certify", "device verify", "read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
 	"backup", "erase", "ledger show", "device reopen", "device revoke", "demo search", "STOP", "ledger new-origin", "restore",
@@ -84,7 +84,7 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 	write("aria-v2.yaml", string(aria))
 	write("aria-v3.yaml", strings.Replace(strings.Replace(string(aria), "version: 3", "version: 4", 1), "keep: 30d", "keep: 60d", 1))
 
-	hold, person, ledgerKey, door, outside := "", "", "KEY", "https://localhost:8443", ""
+	hold, person, review, ledgerKey, door, outside := "", "", "", "KEY", "https://localhost:8443", ""
 	run := func(name string, args ...string) string {
 		t.Helper()
 		code, out, errs := try(t, args...)
@@ -113,7 +113,7 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 				continue
 			}
 			line := strings.NewReplacer("/srv/hawser-restored", dir+"/restored", "/srv/hawser", dir+"/hawser", "/etc/hawser", dir+"/hawser",
-				"/mnt/backups/", dir+"/", "h-4f2a", hold, "pabcdefghijkl", person, "https://localhost:8443", door, "https://maker.example --devices maker.example:8883", outside, "--log-key KEY", "--log-key "+ledgerKey, "root.pem", dir+"/hawser/keys/ca/root.pem", "clock confirm 2026-11-22", "clock confirm "+time.Now().UTC().Format(time.DateOnly)).Replace(c.example)
+				"/mnt/backups/", dir+"/", "h-4f2a", hold, "pabcdefghijkl", person, "rabcdefghijklmnop", review, "https://localhost:8443", door, "https://maker.example --devices maker.example:8883", outside, "--log-key KEY", "--log-key "+ledgerKey, "root.pem", dir+"/hawser/keys/ca/root.pem", "clock confirm 2026-11-22", "clock confirm "+time.Now().UTC().Format(time.DateOnly)).Replace(c.example)
 			args := words(line)[1:]
 			if programs && !slices.Contains(args, "--json") {
 				args = append(args, "--json")
@@ -164,6 +164,16 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 				t.Fatalf("holds: %v, %v", all, err)
 			}
 			hold = all[0].Hold
+		case "review list": // on a live installation a longer keep-time waits
+			code, _, errs := try(t, "declaration", "publish", "aria-v3.yaml", "--home", dir+"/hawser")
+			if code == exitOK || !strings.Contains(errs, "waits for review") {
+				t.Fatalf("a version that widens: exit %d, %s", code, errs)
+			}
+			var all []api.Review
+			if err := json.Unmarshal([]byte(run("review list", "review", "list", "--json", "--home", dir+"/hawser")), &all); err != nil || len(all) != 1 {
+				t.Fatalf("reviews: %v, %v", all, err)
+			}
+			review = all[0].Review
 		case "people disable":
 			var all []api.Person
 			if err := json.Unmarshal([]byte(run("people list", "people", "list", "--json")), &all); err != nil || len(all) != 1 {

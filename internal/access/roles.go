@@ -64,6 +64,7 @@ func Permissions() []Permission {
 
 		{"declaration.list", []Role{Administrator, Operator, Support, Security, Auditor}, !risky, !approver},
 		{"declaration.publish", []Role{Operator}, risky, !approver},
+		{"review.decide", []Role{Administrator, Operator, Security}, risky, approver},
 
 		{"device.list", []Role{Administrator, Operator, Support, Security}, !risky, !approver},
 		{"device.add", []Role{Operator}, !risky, !approver},

@@ -38,6 +38,9 @@ func operations() map[string]told {
 		"GET /v1/declarations":  {says: "The declaration in force of every product.", answer: []Declaration{}},
 		"POST /v1/declarations": {says: "Publish a version of a product's declaration.", request: PublishRequest{}, answer: Declaration{}},
 
+		"GET /v1/reviews":                     {says: "Versions that widen a declaration, and who decided, newest first.", answer: []Review{}},
+		"POST /v1/reviews/{review}/take-back": {says: "Take back a version that waits for its review.", answer: TakenBack{}},
+
 		"GET /v1/devices":                       {says: "Up to 500 devices by id.", answer: []Device{}, query: []asked{{"after", "string", "the id after which the page begins", false}}},
 		"POST /v1/devices":                      {says: "Register a unit and get its enrolment code, shown this once.", request: AddDeviceRequest{}, answer: DeviceAdded{}},
 		"GET /v1/devices/{device}":              {says: "One device: state, counts, refusals, where it comes from.", answer: Device{}},

@@ -56,6 +56,7 @@ type Deps struct {
 	People       People
 	Evidence     Evidence
 	Units        Units
+	Reviews      Reviews
 }
 
 type handlers struct{ Deps }
@@ -88,7 +89,7 @@ func Routes(d Deps) []Route {
 		{"GET /v1/ledger/export", "ledger.read", h.export},
 		{"GET /v1/ledger/checkpoint", "ledger.read", h.checkpoint},
 		{"POST /v1/verify", "ledger.read", h.verify},
-	}, slices.Concat(proofRoutes(h), peopleRoutes(h))...)
+	}, slices.Concat(proofRoutes(h), peopleRoutes(h), reviewRoutes(h))...)
 }
 
 func deviceIn(r *http.Request) (core.DeviceID, error) {

@@ -37,7 +37,7 @@ func crowd(tb testing.TB, devices, rounds int) *world {
 }
 
 func crowdPages() []string {
-	return []string{"/", "/control/RP-03", "/check/area.2-8", "/products", "/product/aria-thermostat", "/devices", "/devices?state=added&product=yard-gate&id=NW-09", "/devices?after=NW-009000", "/device/NW-005000", "/refusals", "/ledger", "/ledger?kind=waiver-asked", "/waivers", "/evidence", "/people"}
+	return []string{"/", "/control/RP-03", "/check/area.2-8", "/products", "/product/aria-thermostat", "/devices", "/devices?state=added&product=yard-gate&id=NW-09", "/devices?after=NW-009000", "/device/NW-005000", "/refusals", "/ledger", "/ledger?kind=waiver-asked", "/waivers", "/reviews", "/evidence", "/people"}
 }
 
 // BenchmarkPages draws each page over 100,000 devices: at most 150 ms each.

@@ -189,6 +189,7 @@ func pagesToSee() [][2]string {
 		{"ledger", "/ledger"},
 		{"evidence", "/evidence"},
 		{"waivers", "/waivers"},
+		{"reviews", "/reviews"},
 		{"trouble", "/control/XX-99"},
 	}
 }

@@ -18,6 +18,7 @@ import (
 type Deps struct {
 	Proof        Proof
 	Declarations Declarations
+	Reviews      Reviews
 	Devices      Devices
 	Data         Data
 	Running      Running
@@ -46,7 +47,7 @@ type Deps struct {
 
 func (d *Deps) check() error {
 	missing := map[string]bool{
-		"Proof": d.Proof == nil, "Declarations": d.Declarations == nil, "Devices": d.Devices == nil, "Data": d.Data == nil, "Running": d.Running == nil,
+		"Proof": d.Proof == nil, "Declarations": d.Declarations == nil, "Reviews": d.Reviews == nil, "Devices": d.Devices == nil, "Data": d.Data == nil, "Running": d.Running == nil,
 		"Ledger": d.Ledger == nil, "People": d.People == nil, "Evidence": d.Evidence == nil, "Origin": d.Origin == "", "Visitor": d.Visitor == nil, "SignIn": d.SignIn == "", "StepUp": d.StepUp == "", "Now": d.Now == nil, "Log": d.Log == nil,
 	}
 	for name, is := range missing {

@@ -18,6 +18,14 @@ type Declarations interface {
 	History(context.Context, core.ProductID) ([]declaration.Version, error)
 }
 
+// Reviews are versions that wait for a second person.
+type Reviews interface {
+	Reviews(context.Context) ([]declaration.ReviewState, error)
+	// ApproveReview puts the version in force, at every door, before it returns.
+	ApproveReview(ctx context.Context, by core.Actor, id string) error
+	RejectReview(ctx context.Context, by core.Actor, id string) error
+}
+
 // Devices is the register; *identity.Service.
 type Devices interface {
 	// Find lists devices by id, and says where to go on.

@@ -14,6 +14,7 @@ func entries() []entry {
 		{"Evidence", "/evidence", "check.list", false},
 		{"Ledger", "/ledger", "ledger.read", false},
 		{"Products", "/products", "declaration.list", true},
+		{"Reviews", "/reviews", "declaration.list", false},
 		{"Devices", "/devices", "device.list", false},
 		{"Refusals", "/refusals", "server.status", false},
 		{"People", "/people", "people.list", true},

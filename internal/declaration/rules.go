@@ -183,7 +183,7 @@ func Rules() []Rule {
 
 		{ruleVersionGrows, "publish", "A new version has a higher number than the one in force.", "Readings name the version that they were judged by.", "Count `version` up.", []string{"1.17"}},
 		{ruleNotEarlier, "publish", "The support date never moves earlier.", "It was promised to those who bought.", "Restore the date, or choose a later one.", []string{"7.10", "7.11"}},
-		{ruleWidening, "publish", "On a live installation a version that widens anything waits for two persons to approve it. A product's first version widens nothing.", "New uses of data are reviewed before they take effect.", "Take the widening out, or try it on a test installation.", []string{"4.10", "4.12"}},
+		{ruleWidening, "publish", "On a live installation a version that widens anything opens a review and waits for a second person to approve it. A product's first version widens nothing.", "New uses of data are reviewed before they take effect.", "Have it approved in the console, take the widening out, or try it on a test installation.", []string{"4.10", "4.12"}},
 		{ruleOver, "publish", "No share, legacy door or (at first publication) support is already over.", "A version must not promise what has passed.", "Remove it, or set a date to come.", []string{"4.6", "6.3", "7.11"}},
 	}
 }

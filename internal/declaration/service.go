@@ -43,6 +43,10 @@ type Tx interface {
 	// FirstDeclared is when a product's first version was published;
 	// core.Unknown when there is none.
 	FirstDeclared(ctx context.Context, product core.ProductID) (time.Time, error)
+	// PutReview keeps a review, new or decided.
+	PutReview(ctx context.Context, r Review) error
+	// Reviews are all that were ever opened.
+	Reviews(ctx context.Context) ([]Review, error)
 	// Record hands evidence to the ledger in the same transaction.
 	Record(ctx context.Context, r core.Record) error
 }
@@ -83,9 +87,9 @@ func NewService(d Deps) (*Service, error) {
 //
 // CC 1.17, 7.10: the version number grows and old versions stay.
 // CC 7.11: the support date never moves earlier.
-// CC 4.12: on a live installation a version that widens anything is refused
-// (core.Unready, "widening") until two persons can approve it; a product's
-// first version widens nothing.
+// CC 4.12: on a live installation a version that widens anything opens a review
+// and is refused (core.Unready, "widening") until a second person approved it;
+// a product's first version widens nothing.
 // CC 4.6: what has already ended is not published ("over").
 func (s *Service) Publish(ctx context.Context, by core.Actor, p *Policy) error {
 	if p == nil {
@@ -100,9 +104,14 @@ func (s *Service) Publish(ctx context.Context, by core.Actor, p *Policy) error {
 		return core.E(core.Invalid, "policy-altered", "the policy was changed after it was compiled", "compile the declaration again")
 	}
 	now := s.d.Now().UTC().Truncate(time.Microsecond)
-	return s.d.Update(ctx, func(tx Tx) error {
-		facts, err := s.admit(ctx, tx, q, now)
+	var blocked *Waits
+	err = s.d.Update(ctx, func(tx Tx) error {
+		facts, widens, err := s.admit(ctx, tx, q, now)
 		if err != nil || facts == nil {
+			return err
+		}
+		if widens != nil {
+			blocked, err = s.waitFor(ctx, tx, by, q, widens.from, widens.changes, now)
 			return err
 		}
 		if err := tx.PutDeclaration(ctx, Published{Product: q.Product, Version: q.Version, Hash: q.Hash, Canonical: q.Canonical, At: now}); err != nil {
@@ -110,42 +119,54 @@ func (s *Service) Publish(ctx context.Context, by core.Actor, p *Policy) error {
 		}
 		return tx.Record(ctx, core.Record{Time: now, Kind: RecordPublished, Actor: by, Product: q.Product, Policy: q.Hash, Facts: facts})
 	})
+	if err == nil && blocked != nil {
+		return blocked.err()
+	}
+	return err
+}
+
+// widening is a step that waits for a second person.
+type widening struct {
+	from    *Policy
+	changes []Change
 }
 
 // admit holds a version against the rules of publishing. It returns the facts
-// of its record, or none when the version is already in force.
-func (s *Service) admit(ctx context.Context, tx Tx, q *Policy, now time.Time) ([]core.Fact, error) {
+// of its record, none when the version is already in force, and what it widens
+// where that waits for a second person.
+func (s *Service) admit(ctx context.Context, tx Tx, q *Policy, now time.Time) ([]core.Fact, *widening, error) {
 	if err := over(q, now); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	stored, err := tx.CurrentDeclaration(ctx, q.Product)
 	if core.KindOf(err) == core.Unknown && err != nil {
 		if q.SupportUntil.Before(now) {
-			return nil, core.E(core.Conflict, ruleOver, fmt.Sprintf("support for %s would already be over: %s", q.Product, date(q.SupportUntil)), "set `support.security_updates_until` to a day to come")
+			return nil, nil, core.E(core.Conflict, ruleOver, fmt.Sprintf("support for %s would already be over: %s", q.Product, date(q.SupportUntil)), "set `support.security_updates_until` to a day to come")
 		}
-		return published(q, 0, nil), nil
+		return published(q, 0, nil), nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the declaration in force: %w", err)
+		return nil, nil, fmt.Errorf("read the declaration in force: %w", err)
 	}
 	if stored.Hash == q.Hash {
-		return nil, nil
+		return nil, nil, nil
 	}
 	current, err := s.parsed(stored)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if q.Version <= current.Version {
-		return nil, core.E(core.Conflict, ruleVersionGrows, fmt.Sprintf("version %d of %s is in force; this is version %d and says something else", current.Version, q.Product, q.Version), fmt.Sprintf("set `version: %d`", current.Version+1))
+		return nil, nil, core.E(core.Conflict, ruleVersionGrows, fmt.Sprintf("version %d of %s is in force; this is version %d and says something else", current.Version, q.Product, q.Version), fmt.Sprintf("set `version: %d`", current.Version+1))
 	}
 	if q.SupportUntil.Before(current.SupportUntil) {
-		return nil, core.E(core.Conflict, ruleNotEarlier, fmt.Sprintf("support was promised until %s; this version ends it on %s", date(current.SupportUntil), date(q.SupportUntil)), "restore the date, or choose a later one")
+		return nil, nil, core.E(core.Conflict, ruleNotEarlier, fmt.Sprintf("support was promised until %s; this version ends it on %s", date(current.SupportUntil), date(q.SupportUntil)), "restore the date, or choose a later one")
 	}
 	changes := Diff(current, q)
+	facts := published(q, current.Version, changes)
 	if s.d.Environment == core.Live && Widens(changes) {
-		return nil, core.E(core.Unready, ruleWidening, "this version widens what was declared: "+listed(changes), "take the widening out; on a live installation it waits until two persons exist to approve it")
+		return facts, &widening{current, changes}, nil
 	}
-	return published(q, current.Version, changes), nil
+	return facts, nil, nil
 }
 
 // over refuses what has passed.

@@ -279,7 +279,7 @@ func TestEveryPublicationIsRecorded(t *testing.T) {
 		}
 		return err
 	})
-	if err != nil || len(got) != 2 {
+	if err != nil || len(got) != 3 || got[2].Kind != declaration.RecordReviewOpened {
 		t.Fatalf("records: %v, %v", got, err)
 	}
 	for i, want := range []struct {

@@ -18,6 +18,7 @@ func (s *server) checks() [][]check.Check {
 		s.identityChecks(),
 		s.strangerChecks(),
 		s.unitChecks(),
+		s.reviewChecks(),
 		s.surfaceChecks(),
 		missingChecks(),
 	}

@@ -23,15 +23,15 @@ func (s *server) riskChecks() []check.Check {
 		Violations: []check.Violation{{
 			ID: "factor-removed", Says: "Takes the harm out of a stored declaration behind the program's back.",
 			Do: func(ctx context.Context, t check.Twin) (func(context.Context) error, error) {
-				const swap = `UPDATE declaration SET canonical = CAST(replace(CAST(canonical AS TEXT), ?, ?) AS BLOB) WHERE product = ?`
+				const swap = `UPDATE declaration SET canonical = CAST(replace(CAST(canonical AS TEXT), ?, ?) AS BLOB) WHERE hash = ?`
 				const with, without = `"harm":"low",`, ``
-				var before []byte
-				if err := t.Query(ctx, "control.db", `SELECT canonical FROM declaration WHERE product = ?`, []any{string(check.TwinProduct)}, &before); err != nil {
+				var before, hash []byte
+				if err := t.Query(ctx, "control.db", `SELECT canonical, hash FROM declaration WHERE product = ? ORDER BY version DESC LIMIT 1`, []any{string(check.TwinProduct)}, &before, &hash); err != nil {
 					return nil, fmt.Errorf("find the declaration: %w", err)
 				}
 				return func(ctx context.Context) error {
-					return t.Exec(ctx, "control.db", `UPDATE declaration SET canonical = ? WHERE product = ?`, before, string(check.TwinProduct))
-				}, t.Exec(ctx, "control.db", swap, with, without, string(check.TwinProduct))
+					return t.Exec(ctx, "control.db", `UPDATE declaration SET canonical = ? WHERE hash = ?`, before, hash)
+				}, t.Exec(ctx, "control.db", swap, with, without, hash)
 			},
 		}},
 	}}

@@ -59,7 +59,7 @@ func (s *server) console(know *access.Service, origin string) (*console.Console,
 		return nil, err
 	}
 	c, err := door.Console(console.Deps{
-		Proof: s.assure, Declarations: s.decl, Devices: s.devices, Data: s.telem.read, Running: onPages{s}, Ledger: s.ledger,
+		Proof: s.assure, Declarations: s.decl, Reviews: declarations{s}, Devices: s.devices, Data: s.telem.read, Running: onPages{s}, Ledger: s.ledger,
 		People: know, Evidence: evidence{s}, Origin: origin,
 		Now: s.opt.Now, Log: s.log,
 	})

@@ -46,6 +46,30 @@ func (d declarations) Publish(ctx context.Context, by core.Actor, p *declaration
 	return d.s.intake.Prepare(ctx)
 }
 
+// ApproveReview puts in force what a second person said yes to.
+func (d declarations) ApproveReview(ctx context.Context, by core.Actor, id string) error {
+	d.s.publish.Lock()
+	defer d.s.publish.Unlock()
+	p, err := d.s.decl.ApproveReview(ctx, by, id)
+	if err != nil {
+		return err
+	}
+	if err := d.s.enforce(ctx, p); err != nil {
+		return err
+	}
+	return d.s.intake.Prepare(ctx)
+}
+
+// Reviews are the versions that wait or waited for a second person.
+func (d declarations) Reviews(ctx context.Context) ([]declaration.ReviewState, error) {
+	return d.s.decl.Reviews(ctx)
+}
+
+// RejectReview leaves what is in force.
+func (d declarations) RejectReview(ctx context.Context, by core.Actor, id string) error {
+	return d.s.decl.RejectReview(ctx, by, id)
+}
+
 func (d declarations) Current(ctx context.Context, id core.ProductID) (*declaration.Policy, error) {
 	return d.s.decl.Current(ctx, id)
 }

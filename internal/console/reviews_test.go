@@ -1,0 +1,75 @@
+package console
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/declaration"
+)
+
+// waiting has a widening version of a product wait, as on a live installation.
+func (w *world) waiting(t testing.TB, source string) reviewer {
+	t.Helper()
+	live, err := declaration.NewService(declaration.Deps{
+		Update: inUpdate[declaration.Tx](w.store), View: inView[declaration.Tx](w.store), Now: func() time.Time { return w.now }, Environment: core.Live,
+	})
+	must(t, err)
+	d, err := declaration.Parse("wider.yaml", []byte(source))
+	must(t, err)
+	p, err := declaration.Compile(d)
+	must(t, err)
+	if err := live.Publish(t.Context(), ada, p); core.ReasonOf(err) != "widening" {
+		t.Fatalf("published: %v", err)
+	}
+	return reviewer{live}
+}
+
+// TestReviews: what widens waits on a page; who asked for it is offered nothing
+// and can do nothing, another approver decides (CC 4.12).
+func TestReviews(t *testing.T) {
+	w := newWorld(t, nil)
+	wants(t, "none", w.must200(t, "/reviews"), "Nothing waits for a review.", "hawser declaration diff")
+	source := example(t, "aria-thermostat")
+	w.publish(t, source)
+	longer := func(version string) string {
+		return strings.NewReplacer("version: 3", "version: "+version, "keep: 30d", "keep: 60d").Replace(source)
+	}
+	w.deps.Reviews = w.waiting(t, longer("4"))
+	w.serve(t)
+	first, err := w.deps.Reviews.Reviews(t.Context())
+	must(t, err)
+	at := "/reviews/" + first[0].ID
+	page := w.must200(t, "/reviews")
+	wants(t, "asked", page, "waits for a second person", "keep-time from 30d to 60d", "(you)", "somebody else decides", first[0].Hash.String())
+	lacks(t, "asked", page, at+"/approve")
+	if code, _ := w.post(t, at+"/approve"); code != http.StatusForbidden {
+		t.Errorf("who asked approves: %d", code)
+	}
+	w.who.Actor.ID = "pgraceaaaaaaa"
+	wants(t, "for the second", w.must200(t, "/reviews"), at+"/approve", at+"/reject")
+	if code, body := w.post(t, at+"/reject"); code != http.StatusSeeOther {
+		t.Fatalf("reject: %d %s", code, body)
+	}
+	wants(t, "rejected", w.must200(t, "/reviews"), ">rejected<")
+	w.waiting(t, longer("4"))
+	all, err := w.deps.Reviews.Reviews(t.Context())
+	must(t, err)
+	for _, r := range all {
+		if r.Open() {
+			at = "/reviews/" + r.ID
+		}
+	}
+	if code, body := w.post(t, at+"/approve"); code != http.StatusSeeOther {
+		t.Fatalf("approve: %d %s", code, body)
+	}
+	wants(t, "approved", w.must200(t, "/reviews"), ">approved<", "pgraceaaaaaaa")
+	if now, err := w.decl.Current(t.Context(), "aria-thermostat"); err != nil || now.Version != 4 {
+		t.Errorf("in force is %v, %v", now, err)
+	}
+	if code, _ := w.post(t, "/reviews/none/approve"); code != http.StatusNotFound {
+		t.Errorf("of nothing: %d", code)
+	}
+}
