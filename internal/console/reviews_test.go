@@ -2,9 +2,12 @@ package console
 
 import (
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chromedp/chromedp"
 
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
@@ -71,5 +74,33 @@ func TestReviews(t *testing.T) {
 	}
 	if code, _ := w.post(t, "/reviews/none/approve"); code != http.StatusNotFound {
 		t.Errorf("of nothing: %d", code)
+	}
+}
+
+// TestReviewInABrowser looks at a version that waits, and approves it with the
+// keyboard.
+func TestReviewInABrowser(t *testing.T) {
+	w := newWorld(t, nil)
+	source := example(t, "aria-thermostat")
+	w.publish(t, source)
+	w.deps.Reviews = w.waiting(t, strings.NewReplacer("version: 3", "version: 4", "keep: 30d", "keep: 60d", "readers: [owner, support]", "readers: [owner, security, support]").Replace(source))
+	w.who.Actor.ID = "pgraceaaaaaaa"
+	w.serve(t)
+	b := newBrowser(t, w)
+	axe, err := os.ReadFile("../../tools/node_modules/axe-core/axe.min.js")
+	if err != nil {
+		t.Skip("there is no axe-core: `make deps` installs it")
+	}
+	for _, scheme := range []string{"light", "dark"} {
+		b.scheme(t, scheme)
+		b.goTo(t, "/reviews")
+		b.judge(t, "review-"+scheme, string(axe))
+	}
+	ask[bool](t, b, `(document.querySelector("form[action$=approve] button").focus(), true)`)
+	b.do(t, chromedp.KeyEvent("\r"))
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(ask[string](t, b, `document.body?.innerText ?? ""`), "approved"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("no page says that it was approved")
+		}
 	}
 }
