@@ -15,6 +15,9 @@ func missingChecks() []check.Check {
 		gap("layers.behaviour", "1.8", "A device that does what it may, but not as it usually does, is noticed.", "nothing watches how devices behave yet"),
 		gap("owners.factors", "1.11", "An owner may use a passkey or one-time codes, has recovery codes, and a product may ask for it.", "owners have no accounts yet; of the maker's people it is looked at"),
 		gap("claims.guessing", "1.13", "Guessing at a claim code is slowed down by code and by device.", "owners cannot claim a device yet: there is no claim code to guess"),
+		gap("devices.hardware-key", "3.2", "A device that has a place for keys in hardware holds its key there; a copy of a certificate that is good now is noticed, too.", "no device shows where its key lies yet, and two that use one good certificate take the session from each other unnoticed unless they do it again and again"),
+		gap("environment.copies", "3.11", "What is copied from a live installation to a test one is de-identified.", "nothing exports readings to another installation yet"),
+		gap("egress.seen", "4.17", "Whom devices talk to, besides this server, is seen.", "nothing sees yet what devices say to others"),
 		gap("services.mutual", "3.4", "Services of an installation prove to each other who they are.", "an installation is one program on one machine: there is no second service to prove anything to yet"),
 		gap("tap.wire", "5.10", "A passive tap sees that what devices send on other ports is encrypted.", "there is no tap yet; only what reaches this server's own doors is looked at"),
 	}
