@@ -81,7 +81,7 @@ func (s *Service) changeMeans(ctx context.Context, by Session, fn func(Tx, *Pers
 		if err != nil {
 			return err
 		}
-		if p.State != Active {
+		if !p.mayEnter(s.now()) {
 			return noSession()
 		}
 		if err := fn(tx, &p); err != nil {

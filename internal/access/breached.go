@@ -137,5 +137,8 @@ func (b *BreachedFile) Contains(sum [20]byte) (bool, error) {
 	return false, nil
 }
 
+// Size is the file's, in bytes.
+func (b *BreachedFile) Size() int64 { return b.size }
+
 // Close closes the file.
 func (b *BreachedFile) Close() error { return b.f.Close() }

@@ -36,14 +36,23 @@ func (s *Service) Invite(ctx context.Context, by core.Actor, roles []Role, appro
 		return "", err
 	}
 	return s.invite(ctx, by, PersonRow{Roles: roles, Approver: approver}, func(tx Tx, all []PersonRow) error {
-		if err := s.mustAdminister(ctx, tx, by); err != nil {
-			return err
-		}
-		if n := joinedFounders(all); n < Founders {
-			return core.E(core.Unready, "founders", fmt.Sprintf("only %d of 2 founders have joined", n), "let the second founder join first: `hawser people founder`")
-		}
-		return nil
+		return s.mayInvite(ctx, tx, by, all)
 	})
+}
+
+// mayInvite is nil when an administrator asks, and both founders have joined.
+func (s *Service) mayInvite(ctx context.Context, tx Tx, by core.Actor, all []PersonRow) error {
+	if err := s.mustAdminister(ctx, tx, by); err != nil {
+		return err
+	}
+	return mustHaveFounders(all)
+}
+
+func mustHaveFounders(all []PersonRow) error {
+	if n := joinedFounders(all); n < Founders {
+		return core.E(core.Unready, "founders", fmt.Sprintf("only %d of 2 founders have joined", n), "let the second founder join first: `hawser people founder`")
+	}
+	return nil
 }
 
 // FounderLink makes the link of one of the two founders, who are administrators
@@ -74,7 +83,7 @@ func (s *Service) FounderLink(ctx context.Context, by core.Actor) (string, error
 		if joinedFounders(all) < Founders {
 			return core.E(core.Conflict, "founder-links", "both founders have a link that still works", "use the links, or end one: `hawser people disable`")
 		}
-		return core.E(core.Conflict, "founders-complete", "both founders have joined", "from now on an administrator invites, on the page People")
+		return core.E(core.Conflict, "founders-complete", "both founders have joined", "from now on an administrator invites, on the page People; when neither founder can sign in any more: `hawser people refound`")
 	})
 }
 
@@ -100,7 +109,8 @@ func (s *Service) invite(ctx context.Context, by core.Actor, p PersonRow, may fu
 		if err := tx.InsertLink(ctx, LinkRow{Token: hash, Person: p.ID, Made: now, Until: now.Add(LinkLasts)}); err != nil {
 			return err
 		}
-		return tx.Record(ctx, s.record(RecordInvited, by, p, factRoles(p.Roles), factYes("approver", p.Approver), factYes("founder", p.Founder)))
+		facts := append([]core.Fact{factRoles(p.Roles), factYes("approver", p.Approver), factYes("founder", p.Founder)}, factsPeriod(p.Period)...)
+		return tx.Record(ctx, s.record(RecordInvited, by, p, facts...))
 	})
 	if err != nil {
 		return "", fmt.Errorf("invite: %w", err)
@@ -193,6 +203,10 @@ func (s *Service) show(ctx context.Context, tx Tx, r PersonRow) (Person, error) 
 	p := Person{
 		ID: r.ID, State: r.State, Roles: r.Roles, Approver: r.Approver, ApproverFrom: r.ApproverFrom, Founder: r.Founder,
 		Invited: r.Invited, InvitedBy: r.InvitedBy, Joined: r.Joined, Disabled: r.Disabled, PasswordSet: r.Password != "",
+		Period: r.Period, Erased: r.Subject.IsZero(),
+	}
+	if r.assessor() && !s.now().Before(r.Period.Until) {
+		p.State = Disabled // whether the job has written it down or not
 	}
 	if !r.Details.IsZero() {
 		d, err := r.Details.Open(s.d.Keys, r.Subject, sealDetails)
@@ -230,12 +244,19 @@ func usable(keys []PasskeyRow) int {
 
 const maxWhyBytes = 500
 
-// Disable ends a person's access for good: sessions with their next request,
-// an open set-up link at once. Disabling twice is no error. Nobody disables
-// themselves or the last administrator. why is kept sealed.
-func (s *Service) Disable(ctx context.Context, by core.Actor, id PersonID, why string) error {
+func mustSayWhy(why string) error {
 	if len(why) > maxWhyBytes {
 		return core.E(core.Invalid, "why", "the reason is longer than 500 bytes", "say it shorter")
+	}
+	return nil
+}
+
+// Disable ends a person's access for good: sessions with their next request,
+// an open set-up link at once. Disabling twice is no error. Nobody disables
+// themselves, the last administrator or the last approver. why is kept sealed.
+func (s *Service) Disable(ctx context.Context, by core.Actor, id PersonID, why string) error {
+	if err := mustSayWhy(why); err != nil {
+		return err
 	}
 	err := s.d.Update(ctx, func(tx Tx) error {
 		if !local(by) {
@@ -250,37 +271,43 @@ func (s *Service) Disable(ctx context.Context, by core.Actor, id PersonID, why s
 		if by == id.Actor() {
 			return core.E(core.Conflict, "own-account", "nobody disables their own account", "ask another administrator")
 		}
-		if err := s.mustLeaveAdministrator(ctx, tx, p); err != nil {
+		if err := s.mustLeaveSomebody(ctx, tx, p, nil, false); err != nil {
 			return err
 		}
-		if _, err := s.endAll(ctx, tx, by, id, "disabled"); err != nil {
-			return err
-		}
-		p.State, p.Disabled = Disabled, s.now()
-		if err := tx.UpdatePerson(ctx, p); err != nil {
-			return err
-		}
-		if err := s.closeLink(ctx, tx, id); err != nil {
-			return err
-		}
-		rec := s.record(RecordDisabled, by, p)
-		if why != "" && s.d.Keys.Has(p.Subject) {
-			text, err := json.Marshal(struct {
-				Reason string `json:"reason"`
-			}{why})
-			if err != nil {
-				return err
-			}
-			if rec.Sealed, err = s.d.Keys.SealValue(p.Subject, "record."+string(RecordDisabled), text); err != nil {
-				return err
-			}
-		}
-		return tx.Record(ctx, rec)
+		return s.end(ctx, tx, by, p, []byte(why))
 	})
 	if err != nil {
 		return fmt.Errorf("disable person: %w", err)
 	}
 	return nil
+}
+
+// end disables a person, with all sessions and an open link.
+func (s *Service) end(ctx context.Context, tx Tx, by core.Actor, p PersonRow, why []byte, facts ...core.Fact) error {
+	if _, err := s.endAll(ctx, tx, by, p.ID, "disabled"); err != nil {
+		return err
+	}
+	p.State, p.Disabled = Disabled, s.now()
+	p.Lookup = core.Hash{} // whoever comes back by a new invitation has the same address
+	if err := tx.UpdatePerson(ctx, p); err != nil {
+		return err
+	}
+	if err := s.closeLink(ctx, tx, p.ID); err != nil {
+		return err
+	}
+	rec := s.record(RecordDisabled, by, p, facts...)
+	if len(why) > 0 && s.d.Keys.Has(p.Subject) {
+		text, err := json.Marshal(struct {
+			Reason string `json:"reason"`
+		}{string(why)})
+		if err != nil {
+			return err
+		}
+		if rec.Sealed, err = s.d.Keys.SealValue(p.Subject, "record."+string(RecordDisabled), text); err != nil {
+			return err
+		}
+	}
+	return tx.Record(ctx, rec)
 }
 
 func (s *Service) closeLink(ctx context.Context, tx Tx, id PersonID) error {
@@ -295,34 +322,50 @@ func (s *Service) closeLink(ctx context.Context, tx Tx, id PersonID) error {
 	return tx.UpdateLink(ctx, l)
 }
 
-// mustLeaveAdministrator refuses to take away the last active administrator.
-func (s *Service) mustLeaveAdministrator(ctx context.Context, tx Tx, going PersonRow) error {
-	if going.State != Active || !slices.Contains(going.Roles, Administrator) {
+// mustLeaveSomebody refuses to take away the last active administrator, and
+// the last one who may approve now: what is left of a person's roles and trust
+// is given.
+func (s *Service) mustLeaveSomebody(ctx context.Context, tx Tx, p PersonRow, roles []Role, approver bool) error {
+	now := s.now()
+	administrator := p.State == Active && slices.Contains(p.Roles, Administrator) && !slices.Contains(roles, Administrator)
+	approves := mayApprove(p, now) && !approver
+	if !administrator && !approves {
 		return nil
 	}
 	all, err := tx.People(ctx)
 	if err != nil {
 		return err
 	}
-	for _, p := range all {
-		if p.ID != going.ID && p.State == Active && slices.Contains(p.Roles, Administrator) {
-			return nil
+	for _, o := range all {
+		if o.ID == p.ID || o.State != Active {
+			continue
 		}
+		administrator = administrator && !slices.Contains(o.Roles, Administrator)
+		approves = approves && !mayApprove(o, now)
 	}
-	return core.E(core.Conflict, "last-administrator", "this is the last administrator", "make somebody else one first")
+	switch {
+	case administrator:
+		return core.E(core.Conflict, "last-administrator", "this is the last administrator", "make somebody else one first")
+	case approves:
+		return core.E(core.Conflict, "last-approver", "this is the last one who may approve now", "make somebody else an approver first, and wait until they may approve")
+	}
+	return nil
 }
 
 // SetRoles changes what another active person may do, from the next request
 // on; the person's sessions end. One who becomes an approver waits
-// ApproverWaits, and everybody is told.
+// ApproverWaits, and everybody is told. An administrator asks; somebody on the
+// machine itself can take away, and give nothing.
 func (s *Service) SetRoles(ctx context.Context, by core.Actor, id PersonID, roles []Role, approver bool) error {
 	roles, err := cleanRoles(roles)
 	if err != nil {
 		return err
 	}
 	err = s.d.Update(ctx, func(tx Tx) error {
-		if err := s.mustAdminister(ctx, tx, by); err != nil {
-			return err
+		if !local(by) {
+			if err := s.mustAdminister(ctx, tx, by); err != nil {
+				return err
+			}
 		}
 		if by == id.Actor() {
 			return core.E(core.Conflict, "own-account", "nobody changes their own roles", "ask another administrator")
@@ -331,25 +374,21 @@ func (s *Service) SetRoles(ctx context.Context, by core.Actor, id PersonID, role
 		if err != nil {
 			return err
 		}
-		if p.State != Active {
+		switch {
+		case p.State != Active:
 			return core.E(core.Conflict, "not-active", "this person is not active", "roles of an invitation are changed by a new invitation")
-		}
-		if slices.Equal(p.Roles, roles) && p.Approver == approver {
+		case p.assessor():
+			return core.E(core.Conflict, "assessor", "an assessor has the one role that goes with it", "disable the account, and invite anew")
+		case slices.Equal(p.Roles, roles) && p.Approver == approver:
 			return nil
+		case local(by) && (approver && !p.Approver || slices.ContainsFunc(roles, func(r Role) bool { return !slices.Contains(p.Roles, r) })):
+			return core.E(core.Denied, "roles-given", "from the machine itself roles are only taken away", "an administrator gives them, on the page People")
 		}
-		if !slices.Contains(roles, Administrator) {
-			if err := s.mustLeaveAdministrator(ctx, tx, p); err != nil {
-				return err
-			}
+		if err := s.mustLeaveSomebody(ctx, tx, p, roles, approver); err != nil {
+			return err
 		}
-		if strong(roles, approver) {
-			keys, err := tx.Passkeys(ctx, id)
-			if err != nil {
-				return err
-			}
-			if usable(keys) == 0 {
-				return core.E(core.Unready, "no-passkey", "this person has no passkey", "administrators and approvers sign in with one; let the person add it first")
-			}
+		if err := s.mustHavePasskey(ctx, tx, id, roles, approver); err != nil {
+			return err
 		}
 		becomes := approver && !p.Approver
 		p.Roles, p.Approver = roles, approver
@@ -375,6 +414,21 @@ func (s *Service) SetRoles(ctx context.Context, by core.Actor, id PersonID, role
 	})
 	if err != nil {
 		return fmt.Errorf("change roles: %w", err)
+	}
+	return nil
+}
+
+// mustHavePasskey refuses roles that need a passkey to a person without one.
+func (s *Service) mustHavePasskey(ctx context.Context, tx Tx, id PersonID, roles []Role, approver bool) error {
+	if !strong(roles, approver) {
+		return nil
+	}
+	keys, err := tx.Passkeys(ctx, id)
+	if err != nil {
+		return err
+	}
+	if usable(keys) == 0 {
+		return core.E(core.Unready, "no-passkey", "this person has no passkey", "administrators and approvers sign in with one; let the person add it first")
 	}
 	return nil
 }

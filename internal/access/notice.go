@@ -19,6 +19,7 @@ const (
 	NoticeMeans       NoticeKind = "means-changed"     // password, one-time codes or recovery codes of yours
 	NoticeGuessing    NoticeKind = "guessing"          // somebody tries to sign in as you
 	NoticeCodesScarce NoticeKind = "codes-scarce"      // three recovery codes are left, or fewer
+	NoticeRefounded   NoticeKind = "founders-ended"    // both founders were ended from the machine itself; everybody is told
 )
 
 // Notice is something that a person is told.
@@ -39,14 +40,14 @@ func (s *Service) tell(ctx context.Context, tx Tx, p PersonID, kind NoticeKind) 
 	return tx.InsertNotice(ctx, NoticeRow{Person: p, Kind: kind, At: s.now()})
 }
 
-// tellAll tells every active person.
+// tellAll tells every active person of the maker's. Assessors are not.
 func (s *Service) tellAll(ctx context.Context, tx Tx, kind NoticeKind, about PersonID) error {
 	all, err := tx.People(ctx)
 	if err != nil {
 		return err
 	}
 	for _, p := range all {
-		if p.State != Active {
+		if p.State != Active || p.assessor() {
 			continue
 		}
 		if err := tx.InsertNotice(ctx, NoticeRow{Person: p.ID, Kind: kind, About: about, At: s.now()}); err != nil {

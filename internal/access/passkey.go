@@ -339,7 +339,7 @@ func (s *Service) webUser(ctx context.Context, id PersonID) (webUser, error) {
 		if err != nil {
 			return webUser{}, err
 		}
-		if p.State != Active || p.Subject.IsZero() {
+		if !p.mayEnter(s.now()) || p.Subject.IsZero() {
 			return webUser{}, core.E(core.Unknown, "not-active", "this person is not active", "")
 		}
 		d, err := p.Details.Open(s.d.Keys, p.Subject, sealDetails)
@@ -370,7 +370,7 @@ func (s *Service) usedKey(ctx context.Context, tx Tx, row PasskeyRow) (PersonRow
 			continue
 		}
 		switch {
-		case !k.Disabled.IsZero() || p.State != Active:
+		case !k.Disabled.IsZero() || !p.mayEnter(s.now()):
 			return p, keyRefused(errors.New("disabled meanwhile"))
 		case !row.Disabled.IsZero() || row.Count <= k.Count && (row.Count != 0 || k.Count != 0):
 			return p, errCopied

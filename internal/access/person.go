@@ -71,7 +71,9 @@ type Person struct {
 	Disabled      time.Time // zero: not
 	Passkeys      int       // that can be used
 	PasswordSet   bool
-	RecoveryCodes int // not used
+	RecoveryCodes int    // not used
+	Period        Period // of an assessor; zero: not one
+	Erased        bool
 }
 
 // Details is what a person says of themselves; it is kept sealed.

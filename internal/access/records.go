@@ -23,6 +23,8 @@ const (
 	RecordKeyRemoved core.RecordKind = "passkey-removed"
 	RecordKeySuspect core.RecordKind = "passkey-suspected"
 	RecordMeans      core.RecordKind = "means-changed"
+	RecordRefounded  core.RecordKind = "founders-ended"
+	RecordReviewed   core.RecordKind = "founders-reviewed"
 )
 
 func factRoles(roles []Role) core.Fact {

@@ -81,12 +81,16 @@ func Permissions() []Permission {
 		{"check.list", []Role{Administrator, Operator, Security, Auditor}, !risky, !approver},
 		{"check.run", []Role{Administrator, Security}, !risky, !approver},
 		{"evidence.export", []Role{Administrator, Security, Auditor}, !risky, !approver},
+		{"evidence.sample", []Role{Auditor}, !risky, !approver},
 		{"waiver.ask", []Role{Administrator, Operator, Security}, !risky, !approver},
 		{"waiver.approve", []Role{Administrator, Security}, risky, approver},
 
 		{"people.list", []Role{Administrator, Security}, !risky, !approver},
 		{"people.invite", []Role{Administrator}, risky, !approver},
 		{"people.disable", []Role{Administrator}, risky, !approver},
+		{"people.roles", []Role{Administrator}, risky, !approver},
+		{"people.erase", []Role{Administrator}, risky, !approver},
+		{"people.review", reviewers(), !risky, !approver},
 	}
 }
 
@@ -111,7 +115,7 @@ func Risky(permission string) bool {
 // names. It does not ask for a fresh passkey: see May.
 func (s Session) Allows(permission string) bool {
 	p, ok := permissionOf(permission)
-	if !ok || !s.Person.Valid() {
+	if !ok || !s.Person.Valid() || !s.Period.allowed(permission, s.at) {
 		return false
 	}
 	// ASVS 6.3.3: who is more than a reader came with a passkey, also when the

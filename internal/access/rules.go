@@ -45,6 +45,9 @@ func (s *Service) judgePassword(typed string, d Details) error {
 		}
 	}
 	own := append([]string{"hawser", s.d.Name, s.host}, s.d.Words...)
+	if s.d.Products != nil {
+		own = append(own, s.d.Products()...)
+	}
 	own = append(own, strings.FieldsFunc(d.Name+" "+d.Mail, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })...)
 	if newEstimator(own).guesses(p) < minGuesses {
 		return tooEasy("a program that knows how people choose would guess it soon")

@@ -11,9 +11,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/gate"
 )
 
 func judge(d Deps) *Service {
@@ -261,4 +263,20 @@ func FuzzTyped(f *testing.F) {
 			t.Errorf("%q is a staff id", in)
 		}
 	})
+}
+
+// TestPeriodAtDecision: a session that is held for longer than the period
+// permits nothing any more, whoever forgot to ask for it anew; and whoever has
+// a period is no more than an assessor, whatever the roles say.
+func TestPeriodAtDecision(t *testing.T) {
+	noon := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	s := Session{Person: "paaaaaaaaaaaa", Roles: Roles(), Means: []gate.Means{gate.Passkey}, Period: Period{From: noon, Until: noon.Add(time.Hour)}, at: noon}
+	if !s.Allows("check.list") || s.Allows("device.list") || s.Allows("people.invite") || s.Allows("declaration.list") {
+		t.Error("an assessor with every role may more than see what is proved, or not even that")
+	}
+	for _, at := range []time.Time{noon.Add(-1), noon.Add(time.Hour)} {
+		if s.at = at; s.Allows("check.list") {
+			t.Errorf("at %s it permits something", at)
+		}
+	}
 }

@@ -54,10 +54,15 @@ type Deps struct {
 	// Key is at least 32 random bytes, kept outside the database: mail
 	// addresses are looked up by a hash under it.
 	Key []byte
+	// Erase destroys a subject's key and runs every eraser; nil: nobody can be
+	// erased here.
+	Erase func(ctx context.Context, by core.Actor, s core.Subject, why string) error
 	// Breached is asked before a password is taken; nil: only the built-in list.
 	Breached BreachedList
-	// Words are names of this maker that no password may rest on.
-	Words []string
+	// Words are names of this maker that no password may rest on; Products, if
+	// given, those of its products now.
+	Words    []string
+	Products func() []string
 	// HashesAtOnce bounds how many passwords are hashed at the same time, each
 	// in 19 MiB; 0: 2.
 	HashesAtOnce int

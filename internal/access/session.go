@@ -40,6 +40,7 @@ type Session struct {
 	SteppedUp time.Time // last use of a passkey; zero: none
 	Verified  time.Time // last full sign-in or use of a passkey
 	Means     []gate.Means
+	Period    Period // of an assessor: what is shown is limited to it; zero: not one
 
 	trusted bool      // an approver, waiting or not
 	at      time.Time // when it was looked at
@@ -138,7 +139,7 @@ func (s *Service) liveSession(ctx context.Context, tx Tx, token core.Hash) (Sess
 		return row, p, err
 	}
 	now := s.now()
-	if !now.Before(row.Ends) || now.Sub(row.Seen) >= IdleFor || p.State != Active || p.Subject.IsZero() {
+	if !now.Before(row.Ends) || now.Sub(row.Seen) >= IdleFor || !p.mayEnter(now) || p.Subject.IsZero() {
 		return row, p, noSession()
 	}
 	return row, p, nil
@@ -152,13 +153,13 @@ func (s *Service) sessionOf(row SessionRow, p PersonRow) (Session, error) {
 	now := s.now()
 	return Session{
 		ID: sessionID(row.Token), Person: p.ID, Name: d.Name, Roles: p.Roles, Approver: mayApprove(p, now),
-		Started: row.Started, Ends: row.Ends, SteppedUp: row.Passkey, Verified: row.Verified, Means: row.Means,
+		Started: row.Started, Ends: row.Ends, SteppedUp: row.Passkey, Verified: row.Verified, Means: row.Means, Period: p.Period,
 		trusted: p.Approver, at: now,
 	}, nil
 }
 
 func mayApprove(p PersonRow, now time.Time) bool {
-	return p.Approver && p.State == Active && !p.ApproverFrom.IsZero() && !now.Before(p.ApproverFrom)
+	return p.Approver && p.mayEnter(now) && !p.ApproverFrom.IsZero() && !now.Before(p.ApproverFrom)
 }
 
 // SignedIn is what a browser gets for showing its person's means.
@@ -184,6 +185,7 @@ func (s *Service) open(ctx context.Context, tx Tx, p PersonRow, f From, means []
 	if strong(p.Roles, p.Approver) {
 		row.Ends = now.Add(LastsForStrong)
 	}
+	row.Ends = p.Period.ends(row.Ends)
 	if hasMeans(means, gate.Passkey) {
 		row.Passkey = now
 	}
@@ -333,6 +335,9 @@ func (s *Service) Tick(ctx context.Context) error {
 			if err := tx.CountRefusals(ctx, RefusalRow{Person: k.person, Hour: k.hour, Count: n}); err != nil {
 				return err
 			}
+		}
+		if err := s.endAssessors(ctx, tx, now); err != nil {
+			return err
 		}
 		if _, err := tx.PruneSessions(ctx, now, now.Add(-IdleFor)); err != nil {
 			return err

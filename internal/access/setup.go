@@ -16,6 +16,8 @@ type Invitation struct {
 	Roles       []Role
 	Approver    bool
 	Founder     bool
+	Period      Period // of an assessor; zero: not one
+	Waits       bool   // an approver, who approves nothing for ApproverWaits
 	Until       time.Time
 	MayPassword bool // password and one-time codes are enough for these roles
 }
@@ -30,7 +32,13 @@ func (s *Service) Setup(ctx context.Context, f From, token string) (Invitation, 
 	if err != nil {
 		return Invitation{}, err
 	}
-	return Invitation{Roles: p.Roles, Approver: p.Approver, Founder: p.Founder, Until: l.Until, MayPassword: !strong(p.Roles, p.Approver)}, nil
+	waits, err := view(ctx, s, func(tx Tx) (bool, error) { return s.waits(ctx, tx, p) })
+	if err != nil {
+		return Invitation{}, err
+	}
+	return Invitation{
+		Roles: p.Roles, Approver: p.Approver, Founder: p.Founder, Period: p.Period, Waits: p.Approver && waits, Until: l.Until, MayPassword: !strong(p.Roles, p.Approver),
+	}, nil
 }
 
 // openLink takes a link through the gate.
@@ -95,7 +103,7 @@ func (s *Service) liveLink(ctx context.Context, tx Tx, token string) (LinkRow, P
 	case !l.Used.IsZero():
 		return l, p, core.E(core.Conflict, "link-used", "this link was used already, on "+l.Used.Format("2 January 2006 at 15:04 UTC"),
 			"if that was you, sign in; if not, tell an administrator at once")
-	case p.State != Invited || !s.now().Before(l.Until):
+	case p.State != Invited || !s.now().Before(l.Until) || p.assessor() && !p.Period.Contains(s.now()):
 		return l, p, badLink()
 	}
 	return l, p, nil
@@ -165,7 +173,7 @@ func (s *Service) join(ctx context.Context, f From, token, old string, j joiner)
 		if err := tx.Record(ctx, s.record(RecordJoined, by, p, factRoles(p.Roles), factMeans(j.means), factYes("approver", p.Approver), factYes("founder", p.Founder))); err != nil {
 			return SignedIn{}, err
 		}
-		if p.Approver && !p.Founder {
+		if p.Approver && p.ApproverFrom.After(l.Used) {
 			if err := s.announce(ctx, tx, by, p); err != nil {
 				return SignedIn{}, err
 			}
@@ -200,7 +208,11 @@ func (s *Service) admit(ctx context.Context, tx Tx, p *PersonRow, j joiner) erro
 	p.State, p.Joined, p.Lookup = Active, now, s.lookup(j.details.Mail)
 	if p.Approver {
 		p.ApproverFrom = now
-		if !p.Founder {
+		waits, err := s.waits(ctx, tx, *p)
+		if err != nil {
+			return err
+		}
+		if waits {
 			p.ApproverFrom = now.Add(ApproverWaits)
 		}
 	}
@@ -208,6 +220,13 @@ func (s *Service) admit(ctx context.Context, tx Tx, p *PersonRow, j joiner) erro
 		return err
 	}
 	return tx.UpdatePerson(ctx, *p)
+}
+
+// waits reports whether a new approver waits before approving anything: all do
+// but the first two founders.
+func (s *Service) waits(ctx context.Context, tx Tx, p PersonRow) (bool, error) {
+	again, err := tx.Refoundings(ctx)
+	return !p.Founder || len(again) > 0, err
 }
 
 func needsPasskeyToJoin() error {

@@ -93,7 +93,7 @@ func (s *Service) byMail(ctx context.Context, mail string) (PersonRow, string, e
 	hash := s.lookup(clean)
 	p, err := view(ctx, s, func(tx Tx) (PersonRow, error) { return tx.PersonByLookup(ctx, hash) })
 	switch {
-	case core.KindOf(err) == core.Unknown, err == nil && p.State != Active:
+	case core.KindOf(err) == core.Unknown, err == nil && !p.mayEnter(s.now()):
 		return PersonRow{}, "mail:" + hash.String(), nil
 	case err != nil:
 		return PersonRow{}, "", err

@@ -27,6 +27,7 @@ type PersonRow struct {
 	InvitedBy    core.Actor
 	Joined       time.Time
 	Disabled     time.Time
+	Period       Period // of an assessor; zero: not one
 }
 
 // PasskeyRow is the public part of a passkey. Nothing in it lets anybody in.
@@ -157,6 +158,13 @@ type Tx interface {
 	CountRefusals(context.Context, RefusalRow) error
 	// TakeRefusals gives and deletes what was counted before an hour.
 	TakeRefusals(ctx context.Context, before time.Time) ([]RefusalRow, error)
+
+	// InsertRefounding fails for a number that exists.
+	InsertRefounding(context.Context, Refounding) error
+	// Refoundings are all, oldest first.
+	Refoundings(context.Context) ([]Refounding, error)
+	// UpdateRefounding writes who has looked at it.
+	UpdateRefounding(context.Context, Refounding) error
 
 	// Record hands evidence to the ledger.
 	Record(context.Context, core.Record) error

@@ -44,21 +44,22 @@ func orNull(b []byte) any {
 	return b
 }
 
-const personColumns = `id, subject, state, roles, approver, approver_us, founder, details, lookup, password, totp, totp_step, invited_us, inviter_kind, inviter_id, joined_us, disabled_us`
+const personColumns = `id, subject, state, roles, approver, approver_us, founder, details, lookup, password, totp, totp_step, invited_us, inviter_kind, inviter_id, joined_us, disabled_us, period_from_us, period_until_us`
 
 func scanPerson(row oneRow) (access.PersonRow, error) {
 	var p access.PersonRow
 	var subject, details, lookup, password, totp []byte
 	var roles string
-	var approver, invited, joined, disabled sql.NullInt64
+	var approver, invited, joined, disabled, from, until sql.NullInt64
 	err := row.Scan(&p.ID, &subject, &p.State, &roles, &p.Approver, &approver, &p.Founder, &details, &lookup, &password, &totp, &p.TOTPStep,
-		&invited, &p.InvitedBy.Kind, &p.InvitedBy.ID, &joined, &disabled)
+		&invited, &p.InvitedBy.Kind, &p.InvitedBy.ID, &joined, &disabled, &from, &until)
 	if err != nil {
 		return p, err
 	}
 	p.Roles, p.Password = unwords[access.Role](roles), string(password)
 	p.Details, p.TOTP = seal.SealedOf[access.Details](details), seal.SealedOf[[]byte](totp)
 	p.ApproverFrom, p.Invited, p.Joined, p.Disabled = fromUS(approver), fromUS(invited), fromUS(joined), fromUS(disabled)
+	p.Period = access.Period{From: fromUS(from), Until: fromUS(until)}
 	return p, errors.Join(fill(p.Subject[:], subject, "subject"), fill(p.Lookup[:], lookup, "lookup"))
 }
 
@@ -99,10 +100,10 @@ func (t *Tx) People(ctx context.Context) ([]access.PersonRow, error) {
 
 // InsertPerson adds a person.
 func (t *Tx) InsertPerson(ctx context.Context, p access.PersonRow) error {
-	_, err := t.tx.ExecContext(ctx, `INSERT INTO person (`+personColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+	_, err := t.tx.ExecContext(ctx, `INSERT INTO person (`+personColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		p.ID, subjectColumn(p.Subject), p.State, words(p.Roles), number(p.Approver), us(p.ApproverFrom), number(p.Founder), orNull(p.Details.Bytes()),
 		digest(p.Lookup), orNull([]byte(p.Password)), orNull(p.TOTP.Bytes()), p.TOTPStep, p.Invited.UnixMicro(), p.InvitedBy.Kind, p.InvitedBy.ID,
-		us(p.Joined), us(p.Disabled))
+		us(p.Joined), us(p.Disabled), us(p.Period.From), us(p.Period.Until))
 	if err != nil {
 		return fmt.Errorf("add person: %w", err)
 	}

@@ -91,7 +91,8 @@ func (t *Tx) OpenErasures(ctx context.Context) ([]telemetry.ErasureRow, error) {
 	return out, nil
 }
 
-// LinkedSubjects are those that the database ties to a device.
+// LinkedSubjects are those that the database ties to a device, or to a person
+// who has joined: one who was only invited has no key yet.
 func (t *Tx) LinkedSubjects(ctx context.Context) ([]core.Subject, error) {
 	var out []core.Subject
 	err := t.rows(ctx, func(row oneRow) error {
@@ -102,9 +103,10 @@ func (t *Tx) LinkedSubjects(ctx context.Context) ([]core.Subject, error) {
 		var s core.Subject
 		out = append(out, s)
 		return fill(out[len(out)-1][:], b, "subject")
-	}, `SELECT subject FROM ownership WHERE done = 1 ORDER BY subject`)
+	}, `SELECT subject FROM ownership WHERE done = 1
+		UNION SELECT subject FROM person WHERE subject IS NOT NULL AND joined_us IS NOT NULL ORDER BY subject`)
 	if err != nil {
-		return nil, fmt.Errorf("list owners: %w", err)
+		return nil, fmt.Errorf("list who is linked: %w", err)
 	}
 	return out, nil
 }

@@ -174,6 +174,27 @@ func (s *EraseService) Erase(ctx context.Context, by core.Actor, device core.Dev
 	if owned.Subject.IsZero() {
 		return Receipt{}, core.E(core.Unknown, "unowned", "the device belongs to nobody: there is nothing to erase", "see `hawser device show`")
 	}
+	return s.eraseNow(ctx, by, device, owned, reason)
+}
+
+// EraseSubject is Erase for somebody who owns no device: one of the maker's
+// people. The caller has decided that it may be done.
+func (s *EraseService) EraseSubject(ctx context.Context, by core.Actor, subject core.Subject, reason string) (Receipt, error) {
+	if err := checkReason(reason); err != nil {
+		return Receipt{}, err
+	}
+	if subject.IsZero() {
+		return Receipt{}, core.E(core.Unknown, "nobody", "there is nobody to erase", "")
+	}
+	if err := s.begin(ctx); err != nil {
+		return Receipt{}, err
+	}
+	defer s.end()
+	return s.eraseNow(ctx, by, "", Owned{Subject: subject}, reason)
+}
+
+// eraseNow records the intent and finishes it, in its turn.
+func (s *EraseService) eraseNow(ctx context.Context, by core.Actor, device core.DeviceID, owned Owned, reason string) (Receipt, error) {
 	row, err := s.ask(ctx, by, device, owned, reason)
 	if err != nil {
 		return Receipt{}, fmt.Errorf("erase: %w", err)

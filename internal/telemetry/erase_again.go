@@ -17,7 +17,8 @@ const RecordErasedAgain core.RecordKind = "subject-erased-again"
 
 // EraseAgainTx is what EraseAgain needs of the control database.
 type EraseAgainTx interface {
-	// LinkedSubjects are those that the database ties to a device.
+	// LinkedSubjects are those that the database ties to a device, or to one of
+	// the maker's people who has joined.
 	LinkedSubjects(context.Context) ([]core.Subject, error)
 	// Erasure is the erasure of a subject; false when none was asked for.
 	Erasure(context.Context, core.Subject) (ErasureRow, bool, error)
@@ -67,7 +68,7 @@ func EraseAgain(ctx context.Context, d EraseAgainDeps) (int, error) {
 		}
 		seen[s] = true
 		if i >= len(linked) {
-			// Nothing leads from it to a device. Who was erased before the
+			// Nothing leads from it to anybody. Who was erased before the
 			// backup was taken is known already.
 			known, err := d.known(ctx, s)
 			if err != nil {

@@ -21,6 +21,7 @@ func Access(t *testing.T, open func(t *testing.T) *store.Store) {
 	t.Run("sessions", func(t *testing.T) { accessSessions(t, open(t)) })
 	t.Run("notices", func(t *testing.T) { accessNotices(t, open(t)) })
 	t.Run("refusals", func(t *testing.T) { accessRefusals(t, open(t)) })
+	t.Run("refoundings", func(t *testing.T) { accessRefoundings(t, open(t)) })
 	t.Run("forget", func(t *testing.T) { accessForget(t, open(t)) })
 }
 
@@ -38,7 +39,27 @@ func fullPerson(id access.PersonID, n byte) access.PersonRow {
 	p.Details, p.Lookup = seal.SealedOf[access.Details]([]byte{1, n, 0}), core.Hash{9, n}
 	p.Password, p.TOTP, p.TOTPStep = "$argon2id$…", seal.SealedOf[[]byte]([]byte{2, n, 0}), 59000000
 	p.Joined, p.Disabled = at(80), at(90)
+	p.Period = access.Period{From: at(70), Until: at(99)}
 	return p
+}
+
+func accessRefoundings(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	one := access.Refounding{Number: 1, At: at(1), By: core.Actor{Kind: core.ActorStaff, ID: "os:root(0)"}}
+	two := access.Refounding{Number: 2, At: at(5), By: one.By, First: "pone", FirstAt: at(6), Second: "ptwo", SecondAt: at(7)}
+	write(t, s, func(tx *store.Tx) error { return tx.InsertRefounding(ctx, two) })
+	write(t, s, func(tx *store.Tx) error { return tx.InsertRefounding(ctx, one) })
+	refuses(t, s, "one number twice", func(tx *store.Tx) error { return tx.InsertRefounding(ctx, one) })
+	refuses(t, s, "a number that is not there", func(tx *store.Tx) error {
+		return tx.UpdateRefounding(ctx, access.Refounding{Number: 3})
+	})
+	one.First, one.FirstAt = "pone", at(2)
+	write(t, s, func(tx *store.Tx) error { return tx.UpdateRefounding(ctx, one) })
+	write(t, s, func(tx *store.Tx) error {
+		all, err := tx.Refoundings(ctx)
+		same(t, "oldest first", all, []access.Refounding{one, two})
+		return err
+	})
 }
 
 func addPeople(t *testing.T, s *store.Store, people ...access.PersonRow) {
@@ -71,6 +92,7 @@ func accessPeople(t *testing.T, s *store.Store) {
 		return err
 	})
 	full := fullPerson("pone", 1)
+	full.Period = access.Period{} // no update changes it
 	write(t, s, func(tx *store.Tx) error { return tx.UpdatePerson(ctx, full) })
 	write(t, s, func(tx *store.Tx) error { return tx.UpdatePerson(ctx, full) }) // the own lookup is no conflict
 	taken := aPerson("ptwo", 2)
@@ -402,6 +424,7 @@ func accessForget(t *testing.T, s *store.Store) {
 	want := access.PersonRow{
 		ID: "pone", State: access.Disabled, Roles: row.Roles, Approver: true, ApproverFrom: at(72), Founder: true, TOTPStep: row.TOTPStep,
 		Invited: at(1), InvitedBy: row.InvitedBy, Joined: at(80), Disabled: at(90),
+		Period: access.Period{From: at(70), Until: at(99)},
 	}
 	same(t, "what is left of the person", row, want)
 	if n != ([5]int{}) {
