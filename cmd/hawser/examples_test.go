@@ -16,6 +16,7 @@ import (
 
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/house"
+	"github.com/hawser-iot/hawser/internal/store"
 )
 
 // story is the order in which the examples are typed. `demo` and `serve` go on
@@ -24,7 +25,7 @@ var story = []string{
 	"config describe", "config check", "version", "declaration check", "declaration diff", "declaration schema",
 	"declaration list", "declaration publish", "review list", "review take-back", "device list", "device add", "ENROL", "device code", "status", "doctor", "device show", "counts",
 	"check list", "check run", "check claims", "check selftest",
-	"people founder", "people list", "people disable", "evidence key", "evidence export", "evidence verify", "evidence sign", "ledger key", "witness", "probe", "device certify", "device verify", "read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
+	"people founder", "people list", "JOIN", "people roles", "people assessor", "people disable", "people erase", "people refound", "evidence key", "evidence export", "evidence verify", "evidence sign", "ledger key", "witness", "probe", "device certify", "device verify", "read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
 	"backup", "erase", "ledger show", "device reopen", "device revoke", "demo search", "STOP", "ledger new-origin", "restore",
 }
 
@@ -113,7 +114,8 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 				continue
 			}
 			line := strings.NewReplacer("/srv/hawser-restored", dir+"/restored", "/srv/hawser", dir+"/hawser", "/etc/hawser", dir+"/hawser",
-				"/mnt/backups/", dir+"/", "h-4f2a", hold, "pabcdefghijkl", person, "rabcdefghijklmnop", review, "https://localhost:8443", door, "https://maker.example --devices maker.example:8883", outside, "--log-key KEY", "--log-key "+ledgerKey, "root.pem", dir+"/hawser/keys/ca/root.pem", "clock confirm 2026-11-22", "clock confirm "+time.Now().UTC().Format(time.DateOnly)).Replace(c.example)
+				"/mnt/backups/", dir+"/", "h-4f2a", hold, "pabcdefghijkl", person, "rabcdefghijklmnop", review, "https://localhost:8443", door, "https://maker.example --devices maker.example:8883", outside, "--log-key KEY", "--log-key "+ledgerKey, "root.pem", dir+"/hawser/keys/ca/root.pem", "2026-12-31", time.Now().UTC().AddDate(0, 1, 0).Format(time.DateOnly), "2026-11-01", time.Now().UTC().AddDate(0, -1, 0).Format(time.DateOnly),
+				"clock confirm 2026-11-22", "clock confirm "+time.Now().UTC().Format(time.DateOnly)).Replace(c.example)
 			args := words(line)[1:]
 			if programs && !slices.Contains(args, "--json") {
 				args = append(args, "--json")
@@ -174,12 +176,24 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 				t.Fatalf("reviews: %v, %v", all, err)
 			}
 			review = all[0].Review
-		case "people disable":
+		case "JOIN": // nobody here has a browser: the register says that two founders did
+			run("people founder", "people", "founder")
+			for _, stmt := range []string{
+				`UPDATE person SET state = 'active', joined_us = invited_us, approver_us = invited_us`,
+				`INSERT INTO passkey (id, person, public, count, flags, transports, label, added_us)
+					SELECT randomblob(16), id, randomblob(77), 0, 5, 'internal', randomblob(40), invited_us FROM person`,
+			} {
+				if _, err := store.Behind(t.Context(), dir+"/hawser/data/control.db", stmt); err != nil {
+					t.Fatal(err)
+				}
+			}
+			continue
+		case "people roles", "people disable":
 			var all []api.Person
-			if err := json.Unmarshal([]byte(run("people list", "people", "list", "--json")), &all); err != nil || len(all) != 1 {
+			if err := json.Unmarshal([]byte(run("people list", "people", "list", "--json")), &all); err != nil || len(all) < 2 {
 				t.Fatalf("people: %v, %v", all, err)
 			}
-			person = all[0].Person
+			person = all[len(all)-1].Person // a founder, and then the assessor
 		case "witness": // stands beside the server here, not on another machine
 			var k api.LedgerKey
 			if err := json.Unmarshal([]byte(run("ledger key", "ledger", "key", "--json", "--home", dir+"/hawser")), &k); err != nil {

@@ -25,6 +25,11 @@ type Disabled struct {
 	Disabled string `json:"disabled"`
 }
 
+// ErasedPerson names a person of whom nothing is left but the pseudonym.
+type ErasedPerson struct {
+	Erased string `json:"erased"`
+}
+
 // operations describes every route by its pattern.
 func operations() map[string]told {
 	const text, tar = "text/plain", "application/x-tar"
@@ -74,6 +79,10 @@ func operations() map[string]told {
 		"POST /v1/waivers/{waiver}/end":     {says: "Take a waiver back.", answer: assurance.Waiver{}},
 		"GET /v1/people":                    {says: "The maker's people, without their names.", answer: []Person{}},
 		"POST /v1/people/founder":           {says: "Make the set-up link of one of the two founders, shown this once.", answer: Link{}},
+		"POST /v1/people/refound":           {says: "End both founders, because neither can sign in any more; two new ones can join then.", request: ReasonRequest{}, answer: Refounded{}},
+		"POST /v1/people/assessor":          {says: "Make the set-up link of an assessor, who sees what is proved in one period; shown this once.", request: AssessorRequest{}, answer: Link{}},
 		"POST /v1/people/{person}/disable":  {says: "End a person's access for good.", request: ReasonRequest{}, answer: Disabled{}},
+		"POST /v1/people/{person}/roles":    {says: "Take roles of a person away; from here none are given.", request: RolesRequest{}, answer: PersonRoles{}},
+		"POST /v1/people/{person}/erase":    {says: "Erase a person who was disabled: the key is destroyed, the pseudonym stays.", request: ReasonRequest{}, answer: ErasedPerson{}},
 	}
 }

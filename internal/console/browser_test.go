@@ -146,12 +146,17 @@ func furnish(t *testing.T) *world {
 	key, err := bundle.CreateKey(w.dir + "/evidence.key")
 	must(t, err)
 	w.deps.Evidence = &evidence{info: EvidenceInfo{Keys: []EvidenceKey{EvidenceKeyOf(key.Public())}, SignsHere: true, Witnesses: []Witness{{"nas.northwind.example/1", w.now.Add(-time.Minute), 90}}}}
-	w.deps.People = &people{
+	w.deps.People = &people{refounded: []access.Refounding{{Number: 1, At: w.now.Add(-26 * time.Hour), By: core.Actor{Kind: core.ActorStaff, ID: "os:root(0)"}, First: "pmaryjacksonn", FirstAt: w.now.Add(-20 * time.Hour)}}, list: []access.Person{
 		{ID: "pabcdefghijkl", Name: "Ada Byron", Mail: "ada@northwind.example", State: access.Active, Roles: []access.Role{access.Administrator}, Approver: true, ApproverFrom: w.now.Add(-time.Hour), Founder: true, Joined: w.now.Add(-90 * 24 * time.Hour), InvitedBy: core.Actor{Kind: core.ActorStaff, ID: "os:root(0)"}, Passkeys: 2},
 		{ID: "pgracehopper2", Name: "Grace Hopper", Mail: "grace@northwind.example", State: access.Active, Roles: []access.Role{access.Administrator, access.Security}, Approver: true, ApproverFrom: w.now.Add(-time.Hour), Founder: true, Joined: w.now.Add(-89 * 24 * time.Hour), InvitedBy: core.Actor{Kind: core.ActorStaff, ID: "os:root(0)"}, Passkeys: 1},
 		{ID: "pmaryjacksonn", Name: "Mary Jackson", Mail: "mary@northwind.example", State: access.Active, Roles: []access.Role{access.Operator}, Approver: true, ApproverFrom: w.now.Add(50 * time.Hour), Joined: w.now.Add(-22 * time.Hour), InvitedBy: ada, Passkeys: 1},
 		{ID: "pleocadiaaaaa", Name: "Leo Marks", Mail: "leo@northwind.example", State: access.Active, Roles: []access.Role{access.Support}, Joined: w.now.Add(-40 * 24 * time.Hour), InvitedBy: ada, PasswordSet: true, RecoveryCodes: 8},
 		{ID: "pinvitedaaaaa", State: access.Invited, Roles: []access.Role{access.Auditor}, Invited: w.now.Add(-3 * time.Hour), InvitedBy: ada, LinkUntil: w.now.Add(45 * time.Hour)},
+		{ID: "passessoraaaa", Name: "Zoe Okafor", Mail: "zoe@assessors.example", State: access.Active, Roles: []access.Role{access.Auditor}, Period: access.Period{From: w.now.AddDate(0, -2, 0), Until: w.now.AddDate(0, 1, 0)}, Joined: w.now.Add(-5 * 24 * time.Hour), InvitedBy: ada, PasswordSet: true, RecoveryCodes: 10},
+		{ID: "pgoneaaaaaaaa", Name: "Jack Kilby", Mail: "jack@northwind.example", State: access.Disabled, Roles: []access.Role{access.Support}, Joined: w.now.Add(-80 * 24 * time.Hour), Disabled: w.now.Add(-30 * 24 * time.Hour), InvitedBy: ada},
+	}}
+	w.deps.Passwords = func() PasswordRules {
+		return PasswordRules{Names: []string{"Northwind Home", "iot.northwind.example"}, Products: 3}
 	}
 	w.serve(t)
 	st, err := w.proof.State(t.Context())
@@ -261,7 +266,8 @@ func TestKeyboardReachesEverything(t *testing.T) {
 			window.seen = new Set(); window.blind = [];
 			document.addEventListener("focusin", e => { seen.add(e.target); const s = getComputedStyle(e.target); if (s.outlineStyle === "none" || parseFloat(s.outlineWidth) < 2) blind.push(e.target.outerHTML.slice(0, 80)) });
 			return stops.length })()`)
-		for i := range want + 2 {
+		parts := 3 * ask[int](t, b, `document.querySelectorAll("input[type=date]").length`) // day, month, year and the calendar stop one by one
+		for i := range want + parts + 2 {
 			b.do(t, chromedp.KeyEvent("\t"))
 			if i == 0 {
 				if first := ask[string](t, b, `document.activeElement.getAttribute("href")`); first != "#main" {

@@ -39,6 +39,8 @@ type Deps struct {
 	// links that are given to somebody begin with it.
 	Origin string
 	Maker  string // whose console it is, for the head of each page
+	// Passwords says what new passwords are held against; nil: it is not shown.
+	Passwords func() PasswordRules
 	// Every is how often an open page asks for what changed; 0: ten seconds.
 	Every time.Duration
 	Now   func() time.Time

@@ -16,26 +16,54 @@ import (
 )
 
 // people is a small company, as its list stands.
-type people []access.Person
+type people struct {
+	list      []access.Person
+	refounded []access.Refounding
+	period    access.Period // of the last assessor
+}
 
-func (p *people) People(context.Context) ([]access.Person, error) { return slices.Clone(*p), nil }
+func (p *people) People(context.Context) ([]access.Person, error) { return slices.Clone(p.list), nil }
 
 func (p *people) Invite(_ context.Context, by core.Actor, roles []access.Role, approver bool) (string, error) {
 	if len(roles) == 0 {
 		return "", core.E(core.Invalid, "no-role", "a person without a role could do nothing", "choose at least one")
 	}
-	*p = append(*p, access.Person{ID: "pinvitedaaaaa", State: access.Invited, Roles: roles, Approver: approver, Invited: time.Now(), InvitedBy: by, LinkUntil: time.Now().Add(48 * time.Hour)})
-	return "a-secret-of-256-bits", nil
+	p.list = append(p.list, access.Person{ID: "pinvitedaaaaa", State: access.Invited, Roles: roles, Approver: approver, Invited: time.Now(), InvitedBy: by, LinkUntil: time.Now().Add(48 * time.Hour)})
+	return "https://console.northwind.example/set-up/a-secret-of-256-bits", nil
 }
 
-func (p *people) Disable(_ context.Context, _ core.Actor, id access.PersonID, _ string) error {
-	for i := range *p {
-		if (*p)[i].ID == id {
-			(*p)[i].State, (*p)[i].Disabled = access.Disabled, time.Now()
+func (p *people) InviteAssessor(_ context.Context, _ core.Actor, of access.Period) (string, error) {
+	p.period = of
+	return "https://console.northwind.example/set-up/an-assessors-secret", nil
+}
+
+func (p *people) of(id access.PersonID, change func(*access.Person)) error {
+	for i := range p.list {
+		if p.list[i].ID == id {
+			change(&p.list[i])
 			return nil
 		}
 	}
 	return core.E(core.Unknown, "no-such-person", "there is no such person", "choose one from the list")
+}
+
+func (p *people) SetRoles(_ context.Context, _ core.Actor, id access.PersonID, roles []access.Role, approver bool) error {
+	return p.of(id, func(x *access.Person) { x.Roles, x.Approver = roles, approver })
+}
+
+func (p *people) Erase(_ context.Context, _ core.Actor, id access.PersonID, why string) error {
+	return p.of(id, func(x *access.Person) { x.Erased, x.Name = why != "", "" })
+}
+
+func (p *people) Refoundings(context.Context) ([]access.Refounding, error) { return p.refounded, nil }
+
+func (p *people) Review(_ context.Context, by core.Actor) error {
+	p.refounded[0].First = access.PersonID(by.ID)
+	return nil
+}
+
+func (p *people) Disable(_ context.Context, _ core.Actor, id access.PersonID, _ string) error {
+	return p.of(id, func(x *access.Person) { x.State, x.Disabled = access.Disabled, time.Now() })
 }
 
 // evidence is what a server says of its keys.
@@ -63,29 +91,54 @@ func TestPeople(t *testing.T) {
 	w.deps.People = company
 	w.serve(t)
 	wants(t, "nobody", w.must200(t, "/people"), "Nobody has joined yet.", "hawser people founder")
-	*company = people{
+	company.list = []access.Person{
 		{ID: "pabcdefghijkl", Name: "Ada Byron", Mail: "ada@northwind.example", State: access.Active, Roles: []access.Role{access.Administrator}, Approver: true, ApproverFrom: w.now.Add(-time.Hour), Founder: true, Joined: w.now.Add(-time.Hour), Passkeys: 2},
 		{ID: "pnewcomeraaaa", Name: "Eve", State: access.Active, Roles: []access.Role{access.Support}, Approver: true, ApproverFrom: w.now.Add(70 * time.Hour), Joined: w.now, PasswordSet: true, RecoveryCodes: 7},
 		{ID: "pgoneaaaaaaaa", State: access.Disabled, Disabled: w.now},
 	}
 	page := w.must200(t, "/people")
-	wants(t, "people", page, "Ada Byron", "(you)", "2 passkeys", "7 recovery codes", "Eve becomes an approver in 3 days", "erased", "founder", "/people/pnewcomeraaaa/disable")
+	wants(t, "people", page, "Ada Byron", "(you)", "2 passkeys", "7 recovery codes", "Eve becomes an approver in 3 days", "no name", "founder", "/people/pnewcomeraaaa/disable")
 	lacks(t, "people", page, "/people/pabcdefghijkl/disable", "/people/pgoneaaaaaaaa/disable")
 	code, body := w.post(t, "/people", "role", "support", "role", "auditor", "approver", "yes")
 	wants(t, "invite", body, "https://console.northwind.example/set-up/a-secret-of-256-bits", "shown this once")
 	if code != http.StatusOK {
 		t.Errorf("invite: %d", code)
 	}
+	lacks(t, "invite", body, "example/set-up/https")
 	lacks(t, "the list again", w.must200(t, "/people"), "a-secret")
+	if code, body := w.post(t, "/people/assessor", "from", "2026-11-01", "until", "2026-12-31"); code != http.StatusOK || !strings.Contains(body, "an-assessors-secret") {
+		t.Errorf("an assessor: %d", code)
+	}
+	if want := (access.Period{From: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), Until: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}); company.period != want {
+		t.Errorf("the period is %v, want %v", company.period, want)
+	}
+	if code, _ := w.post(t, "/people/assessor", "from", "2026-11-31", "until", "2026-12-31"); code != http.StatusBadRequest {
+		t.Errorf("a day that does not exist: %d", code)
+	}
 	if code, body := w.post(t, "/people"); code != http.StatusBadRequest || !strings.Contains(body, "Choose at least one.") {
 		t.Errorf("without a role: %d", code)
 	}
-	if code, _ := w.post(t, "/people/pnewcomeraaaa/disable", "why", "left"); code != http.StatusSeeOther || (*company)[1].State != access.Disabled {
+	if code, _ := w.post(t, "/people/pnewcomeraaaa/disable", "why", "left"); code != http.StatusSeeOther || company.list[1].State != access.Disabled {
 		t.Errorf("disable: %d", code)
 	}
 	if code, _ := w.post(t, "/people/%3Cb%3E/disable", "why", "left"); code != http.StatusNotFound {
 		t.Errorf("nobody of that id: %d", code)
 	}
+	// Roles of somebody who is active and not oneself; erasure of who is disabled.
+	company.list[1].State, company.list[1].Disabled = access.Active, time.Time{}
+	page = w.must200(t, "/people")
+	wants(t, "changes", page, "/people/pnewcomeraaaa/roles", "/people/pgoneaaaaaaaa/erase")
+	lacks(t, "changes", page, "/people/pabcdefghijkl/roles", "/people/pgoneaaaaaaaa/roles", "/people/pnewcomeraaaa/erase")
+	if code, _ := w.post(t, "/people/pnewcomeraaaa/roles", "role", "security", "role", "auditor", "approver", "yes"); code != http.StatusSeeOther ||
+		!slices.Equal(company.list[1].Roles, []access.Role{access.Security, access.Auditor}) || !company.list[1].Approver {
+		t.Errorf("roles: %d, %+v", code, company.list[1])
+	}
+	if code, _ := w.post(t, "/people/pgoneaaaaaaaa/erase", "why", "asked for it"); code != http.StatusSeeOther || !company.list[2].Erased {
+		t.Errorf("erase: %d", code)
+	}
+	page = w.must200(t, "/people")
+	wants(t, "the erased one", page, "erased")
+	lacks(t, "the erased one", page, "/people/pgoneaaaaaaaa/erase")
 	// Who may not is not offered it.
 	w.who.Check = func(p string) error {
 		if p == "people.list" {
@@ -93,7 +146,39 @@ func TestPeople(t *testing.T) {
 		}
 		return core.E(core.Denied, "not-allowed", "no", "")
 	}
-	lacks(t, "for who only looks", w.must200(t, "/people"), "Make a link", "Disable for good", ">Ledger<")
+	lacks(t, "for who only looks", w.must200(t, "/people"), "Make a link", "Disable for good", "Erase for good", "end their sessions", ">Ledger<")
+}
+
+// TestFoundersEnded: what was done on the machine stands on the page until two
+// have reviewed it, and the way to do so for who has not.
+func TestFoundersEnded(t *testing.T) {
+	w := newWorld(t, nil)
+	company := &people{refounded: []access.Refounding{{Number: 1, At: w.now.Add(-time.Hour), By: core.Actor{Kind: core.ActorStaff, ID: "os:root(0)"}}}}
+	w.deps.People = company
+	w.serve(t)
+	page := w.must200(t, "/people")
+	wants(t, "nobody has reviewed it", page, "Both founders were ended from the machine itself", "os:root(0)", "Two people", "/people/review")
+	if code, _ := w.post(t, "/people/review"); code != http.StatusSeeOther {
+		t.Errorf("review: %d", code)
+	}
+	page = w.must200(t, "/people")
+	wants(t, "one has", page, "One more person", string(company.refounded[0].First))
+	lacks(t, "to who has", page, "/people/review")
+	company.refounded[0].Second, company.refounded[0].SecondAt = "psecondaaaaaa", w.now
+	page = w.must200(t, "/people")
+	wants(t, "both have", page, "reviewed by", "psecondaaaaaa")
+	lacks(t, "both have", page, "/people/review", `role="alert"`)
+}
+
+// TestPasswordRulesAreShown: who runs it sees what new passwords are held against.
+func TestPasswordRulesAreShown(t *testing.T) {
+	w := newWorld(t, nil)
+	rules := PasswordRules{Names: []string{"Northwind Home", "iot.northwind.example"}, Products: 2}
+	w.deps.Passwords = func() PasswordRules { return rules }
+	w.serve(t)
+	wants(t, "without a list", w.must200(t, "/people"), "Northwind Home and iot.northwind.example", "no list of breached passwords is configured")
+	rules.Breached, rules.BreachedBytes = "sha1.txt", 40_000_000_000
+	wants(t, "with one", w.must200(t, "/people"), "sha1.txt", "40\u202f000\u202f000\u202f000 bytes")
 }
 
 func TestEvidencePage(t *testing.T) {

@@ -13,6 +13,7 @@ func (s *server) checks() [][]check.Check {
 		s.evidenceChecks(),
 		s.riskChecks(),
 		s.peopleChecks(),
+		s.founderChecks(),
 		s.dataChecks(),
 		s.devices.Checks(),
 		s.identityChecks(),

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 
@@ -79,6 +81,22 @@ type Config struct {
 	ConsoleCertificate string `yaml:"console_certificate"`
 	// ConsoleKey is the PEM file with the key of that certificate. Default: none. Example: /etc/hawser/console.key
 	ConsoleKey string `yaml:"console_key"`
+	// Maker is what the maker is called: at the head of the console's pages, and
+	// by people's authenticators. Nobody's password may rest on it. Default: none. Example: Northwind Home
+	Maker string `yaml:"maker"`
+	// BreachedPasswords is a file of breached passwords as it is published for
+	// download: SHA-1 in hexadecimal, one a line, sorted. New passwords are looked
+	// up in it, where it lies. Without it the built-in list of easy ones is in
+	// charge alone. Default: none. Example: /srv/lists/pwned-passwords-sha1-ordered-by-hash.txt
+	BreachedPasswords string `yaml:"breached_passwords"`
+	// SecurityContact lists where researchers report to, most wanted first, for
+	// /.well-known/security.txt at the HTTPS door: mailto:, https: or tel:.
+	// Default: the `security` contacts of the declarations in force. Example: [mailto:security@northwind.example]
+	SecurityContact []string `yaml:"security_contact"`
+	// PublicHTTPS is the address under which others reach the HTTPS door: what
+	// /.well-known/security.txt says of where it lies. Default: https://, the
+	// first of `names`, and the port of `https`. Example: https://iot.northwind.example
+	PublicHTTPS string `yaml:"public_https"`
 	// Names are the host names and addresses in the server's certificate:
 	// what devices dial. Default: [localhost, 127.0.0.1, "::1"]. Example: [iot.northwind.example]
 	Names []string `yaml:"names"`
@@ -177,7 +195,7 @@ func ParseConfig(home string, src []byte) (*Config, error) {
 		return nil, core.E(core.Invalid, "config-syntax", "config.yaml: "+err.Error(), "`hawser config describe` lists every key with an example")
 	}
 	c.home = home
-	for _, p := range []*string{&c.Data, &c.CA, &c.Roots, &c.LedgerKey, &c.GateKey, &c.Checkpoint, &c.Socket, &c.ConsoleCertificate, &c.ConsoleKey, &c.EvidenceSigners} {
+	for _, p := range []*string{&c.Data, &c.CA, &c.Roots, &c.LedgerKey, &c.GateKey, &c.Checkpoint, &c.Socket, &c.ConsoleCertificate, &c.ConsoleKey, &c.EvidenceSigners, &c.BreachedPasswords} {
 		*p = c.at(*p)
 	}
 	for i := range c.Keyring {
@@ -234,6 +252,17 @@ func (c *Config) check() error {
 	if u, err := url.Parse(c.ConsoleOrigin); err != nil || c.ConsoleOrigin != "" && (u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "") {
 		return bad("console_origin", fmt.Sprintf("%q is no origin", c.ConsoleOrigin), "write https://HOST or https://HOST:PORT, and nothing after it")
 	}
+	if u, err := url.Parse(c.PublicHTTPS); err != nil || c.PublicHTTPS != "" && (u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "") {
+		return bad("public_https", fmt.Sprintf("%q is no origin", c.PublicHTTPS), "write https://HOST or https://HOST:PORT, and nothing after it")
+	}
+	for _, contact := range c.SecurityContact {
+		if !goodContact(contact) {
+			return bad("security_contact", fmt.Sprintf("%q is no contact", contact), "write mailto:ADDRESS, https://… or tel:+NUMBER")
+		}
+	}
+	if why := badMaker(c.Maker); why != "" {
+		return bad("maker", why, "write the name as customers know it, on one line of at most 60 characters")
+	}
 	if len(c.Names) == 0 {
 		return bad("names", "is empty", "name at least the host that devices dial")
 	}
@@ -256,6 +285,35 @@ func (c *Config) check() error {
 		return bad("log", fmt.Sprintf("%q", c.Log), "choose text or json")
 	}
 	return nil
+}
+
+// goodContact reports whether c is a URI that security.txt may give (RFC 9116
+// §2.5.3), on one line.
+func goodContact(c string) bool {
+	u, err := url.Parse(c)
+	if err != nil || len(c) > 200 || strings.ContainsFunc(c, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return false
+	}
+	switch u.Scheme {
+	case "mailto":
+		return strings.Contains(u.Opaque, "@")
+	case "https":
+		return u.Host != ""
+	case "tel":
+		return strings.HasPrefix(u.Opaque, "+")
+	}
+	return false
+}
+
+// badMaker says what is wrong with a maker's name, if anything.
+func badMaker(name string) string {
+	switch {
+	case len([]rune(name)) > 60 || !utf8.ValidString(name):
+		return "is too long, or not text"
+	case strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) || strings.TrimSpace(name) != name:
+		return "has characters that cannot be seen"
+	}
+	return ""
 }
 
 // within reports whether path lies in dir or is dir.

@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/access"
+	"github.com/hawser-iot/hawser/internal/console"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/gate"
 	"github.com/hawser-iot/hawser/internal/store"
@@ -24,6 +26,8 @@ const peopleTick = time.Minute
 // shut while nobody could: it opens with the first founder's link.
 type people struct {
 	serve func(*http.Server, net.Listener) // set before anybody can ask
+
+	breached *access.BreachedFile // nil: none is configured
 
 	mu     sync.Mutex // guards what follows
 	access *access.Service
@@ -115,10 +119,68 @@ func (s *server) openAccess(ctx context.Context, addr string) (*access.Service, 
 	if err != nil {
 		return nil, fmt.Errorf("derive the key of people's addresses: %w", err)
 	}
-	return access.New(ctx, access.Deps{
+	d := access.Deps{
 		Update: update[access.Tx](s.store), View: view[access.Tx](s.store), Keys: s.ring, Gate: s.gate, Now: s.opt.Now,
-		Origin: s.origin(addr), Name: "Hawser", Key: key,
-	})
+		Origin: s.origin(addr), Name: s.maker(), Key: key, Words: s.c.Names, Products: s.productNames, Erase: s.erasePerson,
+	}
+	if s.people.breached != nil {
+		d.Breached = s.people.breached
+	}
+	return access.New(ctx, d)
+}
+
+// maker is what this installation is called by its people's authenticators.
+func (s *server) maker() string {
+	if s.c.Maker == "" {
+		return "Hawser"
+	}
+	return s.c.Maker
+}
+
+// productNames are what the maker's products are called now: no password may
+// rest on them.
+func (s *server) productNames() []string {
+	all, err := s.decl.All(context.Background())
+	if err != nil {
+		s.log.Warn("names of products are not known; passwords that rest on them are not refused", slog.Any("err", err))
+		return nil
+	}
+	var out []string
+	for _, p := range all {
+		out = append(out, string(p.Product), p.Name)
+	}
+	return out
+}
+
+// erasePerson makes what is sealed of a person unreadable, here and in every
+// backup, and unlinks the rest.
+func (s *server) erasePerson(ctx context.Context, by core.Actor, subject core.Subject, why string) error {
+	_, err := s.telem.erase.EraseSubject(ctx, by, subject, why)
+	return err
+}
+
+// openBreached opens the maker's list of breached passwords, where one is
+// configured: a server that cannot read it does not start.
+func (s *server) openBreached() error {
+	if s.c.BreachedPasswords == "" {
+		return nil
+	}
+	f, err := access.OpenBreached(s.c.BreachedPasswords)
+	if err != nil {
+		return &core.Error{Kind: core.Unready, Reason: "breached-passwords", Message: "the list of breached passwords cannot be used: " + err.Error(), Hint: "the key `breached_passwords` names it; leave the key out to go without", Err: err}
+	}
+	s.people.breached = f
+	return nil
+}
+
+// passwordRules say what new passwords are held against.
+func (s *server) passwordRules() console.PasswordRules {
+	r := console.PasswordRules{Names: []string{s.maker()}, Products: len(s.productNames())}
+	r.Names = append(r.Names, s.c.Names...)
+	if f := s.people.breached; f != nil {
+		r.Breached, r.BreachedBytes = filepath.Base(s.c.BreachedPasswords), f.Size()
+	}
+	return r
 }
 
 // origin is what people type to come to the console at an address.
@@ -167,9 +229,32 @@ func (p peopleAtSocket) FounderLink(ctx context.Context, by core.Actor) (string,
 }
 
 func (p peopleAtSocket) Disable(ctx context.Context, by core.Actor, id access.PersonID, why string) error {
+	return p.with(func(a *access.Service) error { return a.Disable(ctx, by, id, why) })
+}
+
+func (p peopleAtSocket) SetRoles(ctx context.Context, by core.Actor, id access.PersonID, roles []access.Role, approver bool) error {
+	return p.with(func(a *access.Service) error { return a.SetRoles(ctx, by, id, roles, approver) })
+}
+
+func (p peopleAtSocket) Erase(ctx context.Context, by core.Actor, id access.PersonID, why string) error {
+	return p.with(func(a *access.Service) error { return a.Erase(ctx, by, id, why) })
+}
+
+func (p peopleAtSocket) InviteAssessor(ctx context.Context, by core.Actor, of access.Period) (link string, err error) {
+	err = p.with(func(a *access.Service) error { link, err = a.InviteAssessor(ctx, by, of); return err })
+	return link, err
+}
+
+func (p peopleAtSocket) Refound(ctx context.Context, by core.Actor, why string) (r access.Refounding, err error) {
+	err = p.with(func(a *access.Service) error { r, err = a.Refound(ctx, by, why); return err })
+	return r, err
+}
+
+// with does something with people, where there are any.
+func (p peopleAtSocket) with(do func(*access.Service) error) error {
 	a := p.s.people.service()
 	if a == nil {
 		return core.E(core.Unknown, "no-such-person", "there is nobody yet", "`hawser people founder` makes the first link")
 	}
-	return a.Disable(ctx, by, id, why)
+	return do(a)
 }

@@ -184,7 +184,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	if err := s.openGate(ctx); err != nil {
+	if err := errors.Join(s.openGate(ctx), s.openBreached()); err != nil {
 		return err
 	}
 	s.terms.declared = policies{s.decl}
@@ -501,6 +501,9 @@ func (s *server) close() error {
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
+	}
+	if s.people.breached != nil {
+		errs = append(errs, s.people.breached.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/device"
+	"github.com/hawser-iot/hawser/internal/access"
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
@@ -161,17 +162,40 @@ func (t *twin) fill(ctx context.Context) error {
 	return t.Call(ctx, "POST", "/v1/checks/run", api.RunRequest{Check: "jobs.heartbeat"}, nil)
 }
 
-// person opens the console with a founder's link, and lets the founder join: a
-// browser with a passkey is not at hand, so the rows say that there was one.
+// person opens the console with the founders' links, and lets both founders
+// join: a browser with a passkey is not at hand, so rows and ledger say that
+// there was one.
 func (t *twin) person(ctx context.Context) error {
-	if err := t.Call(ctx, "POST", "/v1/people/founder", nil, nil); err != nil {
+	for range access.Founders {
+		if err := t.Call(ctx, "POST", "/v1/people/founder", nil, nil); err != nil {
+			return err
+		}
+	}
+	if err := t.Exec(ctx, "control.db", `UPDATE person SET state = 'active', joined_us = invited_us, approver_us = invited_us WHERE state = 'invited' AND founder = 1`); err != nil {
 		return err
 	}
-	if err := t.Exec(ctx, "control.db", `UPDATE person SET state = 'active', joined_us = invited_us, approver_us = invited_us`); err != nil {
+	if err := t.Exec(ctx, "control.db", `INSERT INTO passkey (id, person, public, count, flags, transports, label, added_us)
+		SELECT randomblob(16), id, randomblob(77), 0, 5, 'internal', randomblob(40), invited_us FROM person
+		WHERE state = 'active' AND id NOT IN (SELECT person FROM passkey)`); err != nil {
 		return err
 	}
-	return t.Exec(ctx, "control.db", `INSERT INTO passkey (id, person, public, count, flags, transports, label, added_us)
-		SELECT randomblob(16), id, randomblob(77), 0, 5, 'internal', randomblob(40), invited_us FROM person`)
+	return t.s.store.Update(ctx, func(tx *store.Tx) error {
+		all, err := tx.People(ctx)
+		if err != nil {
+			return err
+		}
+		for _, p := range all {
+			if p.State != access.Active {
+				continue
+			}
+			if err := tx.Record(ctx, core.Record{Time: t.Now().UTC().Truncate(time.Microsecond), Kind: access.RecordJoined, Actor: p.ID.Actor(), Subject: p.Subject, Facts: []core.Fact{
+				{Name: "person", Value: string(p.ID)}, {Name: "roles", Value: string(access.Administrator)}, {Name: "approver", Value: "yes"}, {Name: "founder", Value: "yes"},
+			}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // breakGate puts a gate over another database's counters in place, with limits
