@@ -26,7 +26,9 @@ func evidenceCommands() []*command {
 another machine than the server's: who runs the server alone must not be able to sign
 for the maker. Publish the public half where auditors find it without you: the command
 prints the line of allowed signers, of security.txt and of the DNS. Put FILE.signers
-where the server's key evidence_signers says, so that the console shows it too.`,
+where the server's key evidence_signers says: the console's page Evidence shows it then,
+and the HTTPS door serves it, at /.well-known/hawser-evidence.signers and in
+/.well-known/security.txt.`,
 			example: "hawser evidence key evidence.key",
 			run:     evidenceKey,
 		},

@@ -39,6 +39,10 @@ type EvidenceInfo struct {
 	Keys      []EvidenceKey
 	SignsHere bool // false: a draft is exported, and signed where the key is
 	Witnesses []Witness
+	// KeysURL is where strangers find the keys, SecurityTXT the file of RFC 9116
+	// that leads there; "": it is not served.
+	KeysURL     string
+	SecurityTXT string
 }
 
 // Evidence puts evidence together for others.

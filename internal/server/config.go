@@ -66,7 +66,7 @@ type Config struct {
 	// Devices is the address of the MQTT door, mutual TLS only. Default: :8883. Example: 192.0.2.10:8883
 	Devices string `yaml:"devices"`
 	// HTTPS is the address of the HTTPS door: enrolment (EST), the ledger's
-	// checkpoint, health. Default: :8443. Example: 192.0.2.10:8443
+	// checkpoint, health, security.txt. Default: :8443. Example: 192.0.2.10:8443
 	HTTPS string `yaml:"https"`
 	// Console is the address of the HTTPS door for people. It stays shut until
 	// `hawser people founder` makes the first link. Default: 127.0.0.1:8444. Example: 192.0.2.10:443

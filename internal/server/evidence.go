@@ -72,12 +72,21 @@ func (e evidence) Draft(ctx context.Context, by core.Actor, since time.Time, ear
 }
 
 // Info is what others need to verify evidence.
-func (e evidence) Info(context.Context) (console.EvidenceInfo, error) {
+func (e evidence) Info(ctx context.Context) (out console.EvidenceInfo, err error) {
 	keys, err := e.s.evidenceKeys()
 	if err != nil {
-		return console.EvidenceInfo{}, err
+		return out, err
 	}
-	var out console.EvidenceInfo
+	contacts, err := e.s.securityContacts(ctx)
+	if err != nil {
+		return out, err
+	}
+	if len(contacts) > 0 {
+		out.SecurityTXT = e.s.publicHTTPS() + securityTXTPath
+	}
+	if len(keys) > 0 {
+		out.KeysURL = e.s.publicHTTPS() + evidenceKeysPath
+	}
 	for _, k := range keys {
 		out.Keys = append(out.Keys, console.EvidenceKey{
 			Fingerprint: k.Fingerprint(), AllowedSigner: k.AllowedSigner(), SecurityTXT: k.SecurityTXT(), DNSName: bundle.DNSName, DNSTXT: k.DNSTXT(),
