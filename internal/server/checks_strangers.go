@@ -281,14 +281,19 @@ func (s *server) lookAtDefaults(ctx context.Context, l *check.Look) error {
 		// A door that has compared some makes us wait for the others: each look
 		// begins with others.
 		mrand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-		compared := 0
+		compared, waits := 0, false
 		for _, c := range list {
+			if waits {
+				l.Exclude(x.addr.String(), "was not asked: a source that tries so many is told to wait")
+				continue
+			}
 			status, err := askEST(ctx, x.reach(), c, base64.StdEncoding.EncodeToString(csr.der))
 			switch {
 			case err != nil:
 				return fmt.Errorf("ask %s: %w", x.addr, err)
 			case status == http.StatusTooManyRequests:
 				l.Exclude(x.addr.String(), "was not compared: a source that tries so many is told to wait")
+				waits = true
 				continue
 			}
 			compared++
