@@ -14,6 +14,7 @@ import (
 func (s *server) factorChecks() []check.Check {
 	const openAs = `INSERT INTO person_session (token, person, started_us, seen_us, ends_us, passkey_us, verified_us, means, browser)
 		SELECT zeroblob(32), id, invited_us, invited_us + 300000000000000, invited_us + 300000000000000, `
+	const one = ` WHERE id = (SELECT min(id) FROM person WHERE state = 'active' AND founder = 1)`
 	const end = `DELETE FROM person_session WHERE token = zeroblob(32)`
 	return []check.Check{{
 		ID: "signin.passkey-used", Version: 1, Rows: []string{"1.11"}, Kind: check.Query, MaxAge: check.Critical,
@@ -22,10 +23,10 @@ func (s *server) factorChecks() []check.Check {
 		Look: s.lookAtPeoplesSessions,
 		Violations: []check.Violation{
 			{ID: "without-passkey", Says: "Opens a session of an administrator with a password and a one-time code behind the program's back.", Do: swapRows(
-				openAs+`NULL, invited_us, 'password,totp', randomblob(40) FROM person WHERE state = 'active'`, end)},
+				openAs+`NULL, invited_us, 'password,totp', randomblob(40) FROM person`+one, end)},
 			{ID: "one-factor", Says: "Opens a session of somebody of support with a password alone behind the program's back.", Do: swapRows(
-				`UPDATE person SET roles = 'support', approver = 0 WHERE state = 'active'; `+openAs+`NULL, invited_us, 'password', randomblob(40) FROM person WHERE state = 'active'`,
-				end+`; UPDATE person SET roles = 'administrator', approver = 1 WHERE state = 'active'`)},
+				`UPDATE person SET roles = 'support', approver = 0`+one+`; `+openAs+`NULL, invited_us, 'password', randomblob(40) FROM person`+one,
+				end+`; UPDATE person SET roles = 'administrator', approver = 1`+one)},
 		},
 	}}
 }
