@@ -269,11 +269,11 @@ func TestDevices(t *testing.T) {
 // before a session with purpose and reason stands in the ledger (CC 4.1, 3.15).
 func TestReadingsNeedAReason(t *testing.T) {
 	w := newWorld(t, nil)
-	w.publish(t, strings.Replace(example(t, "aria-thermostat"), "heating_on:", "serial_note:\n    about: a note\n    stream: climate\n    type: string\n    max_length: 200\n    class: personal\n    purposes: [service.control]\n    keep: 30d\n    readers: [owner, support]\n    when_done: shred\n  hidden_one:\n    stream: climate\n    type: integer\n    unit: \"1\"\n    range: [0, 100]\n    class: personal\n    purposes: [service.control]\n    keep: 30d\n    readers: [owner]\n    when_done: shred\n  heating_on:", 1))
+	w.publish(t, strings.Replace(example(t, "aria-thermostat"), "heating_on:", "serial_note:\n    about: a note\n    stream: climate\n    type: string\n    max_length: 200\n    class: personal\n    purposes: [service.control]\n    keep: 30d\n    readers: [owner, support]\n    when_done: shred\n  hidden_one:\n    stream: climate\n    type: integer\n    unit: \"1\"\n    range: [0, 1000000000000]\n    class: personal\n    purposes: [service.control]\n    keep: 30d\n    readers: [owner]\n    when_done: shred\n  heating_on:", 1))
 	s := w.addLater(t, "A1", "aria-thermostat")
 	var sent []reading
 	for i := range 40 {
-		sent = append(sent, reading{w.now.Add(-time.Duration(i) * 20 * time.Minute), map[string]any{"room_temperature": 19.25 + float64(i)/10, "heating_on": i%2 == 0, "serial_note": "<b>canary</b>", "hidden_one": 77}})
+		sent = append(sent, reading{w.now.Add(-time.Duration(i) * 20 * time.Minute), map[string]any{"room_temperature": 19.25 + float64(i)/10, "heating_on": i%2 == 0, "serial_note": "<b>canary</b>", "hidden_one": 271828182845}})
 	}
 	w.send(t, "aria-thermostat", "climate", s, sent...)
 	page := w.must200(t, "/device/A1")
@@ -306,7 +306,7 @@ func TestReadingsNeedAReason(t *testing.T) {
 		t.Fatalf("a good read: %d\n%s\n%s", code, body, w.broken)
 	}
 	wants(t, "readings", body, "40 readings", "<polyline", "<table>", "&lt;b&gt;canary", "as support, for service.control", "share of yes")
-	lacks(t, "readings", body, "77", "<b>canary")
+	lacks(t, "readings", body, "271828182845", "271 828 182 845", "<b>canary")
 	opened := w.records(t, "read-session-opened")
 	if len(opened) != 1 || opened[0].Record.Actor != ada || len(w.records(t, "read-session-closed")) != 1 {
 		t.Errorf("the ledger has %v", opened)
