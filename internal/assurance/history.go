@@ -98,6 +98,9 @@ func (s *Service) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load evidence: %w", err)
 	}
+	if err := s.countWaivers(ctx); err != nil {
+		return err
+	}
 	rounds := map[uint64][]Latest{}
 	for _, l := range latest {
 		rounds[l.Round] = append(rounds[l.Round], l)
@@ -115,6 +118,28 @@ func (s *Service) load(ctx context.Context) error {
 		}
 		s.pending = append(s.pending, b)
 		s.takeLine(l)
+	}
+	return nil
+}
+
+// countWaivers counts the ledger's records of waivers, and holds the number against what the last round says: a record that is not found any
+// more could be the one that took a waiver back.
+func (s *Service) countWaivers(ctx context.Context) error {
+	all, err := s.d.Ledger.Waivers(ctx)
+	if err != nil {
+		s.breaks("the ledger's records of waivers cannot be read: %v", err)
+		return nil
+	}
+	s.waivers = len(all)
+	if s.last.Number == 0 {
+		return nil
+	}
+	rec, err := s.d.Ledger.Round(ctx, s.last.Number, s.last.From)
+	switch {
+	case err != nil: // hold says so
+	case rec.Waivers > s.waivers:
+		s.breaks("round %d says that the ledger held %d records of waivers, %d are found", s.last.Number, rec.Waivers, s.waivers)
+		s.waivers = rec.Waivers
 	}
 	return nil
 }

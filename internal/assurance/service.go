@@ -17,7 +17,8 @@ import (
 // The kinds of records that assurance writes.
 const (
 	// RecordObserved closes a round. Its facts: round, digest, previous,
-	// observations, proofs, failing.
+	// observations, proofs, failing, waivers (how many records of waivers
+	// the ledger held before it).
 	RecordObserved       core.RecordKind = "observations"
 	RecordWaiverAsked    core.RecordKind = "waiver-asked"
 	RecordWaiverApproved core.RecordKind = "waiver-approved"
@@ -73,6 +74,9 @@ type Ledger interface {
 	// Round gives the facts of the record of a round, looking from a position
 	// on; core.Unknown when it is not there (yet).
 	Round(ctx context.Context, number, from uint64) (RoundRecord, error)
+	// Waivers are the records of waivers, oldest first, each as it is hashed into
+	// the tree: all that were written before the call.
+	Waivers(ctx context.Context) ([]WaiverRecord, error)
 }
 
 // RoundRecord is what the ledger holds of a round.
@@ -80,6 +84,7 @@ type RoundRecord struct {
 	Position uint64
 	Digest   core.Hash
 	Time     time.Time
+	Waivers  int // records of waivers before it
 }
 
 // Deps is what a Service stands on. All of it is required.
@@ -104,6 +109,7 @@ type Service struct {
 	proofs  map[string][]check.Proof
 	pending [][]byte // as it was handed to storage since the last round
 	last    StoredRound
+	waivers int      // records of waivers in the ledger
 	broken  []string // found when it was loaded or written
 	// examined is what the last look at the rounds found wrong.
 	examined []string
@@ -198,7 +204,7 @@ func (s *Service) CloseRound(ctx context.Context) error {
 		if err := tx.CloseRound(ctx, kept, latest); err != nil {
 			return fmt.Errorf("close round %d: %w", round.Number, err)
 		}
-		if err := tx.Record(ctx, roundRecord(&round, kept)); err != nil {
+		if err := tx.Record(ctx, roundRecord(&round, kept, s.waivers)); err != nil {
 			return fmt.Errorf("close round %d: %w", round.Number, err)
 		}
 		return nil
@@ -221,7 +227,7 @@ func (s *Service) behind(ctx context.Context) uint64 {
 	return s.last.From
 }
 
-func roundRecord(r *check.Round, kept StoredRound) core.Record {
+func roundRecord(r *check.Round, kept StoredRound, waivers int) core.Record {
 	failing := 0
 	for i := range r.Observations {
 		if r.Observations[i].Outcome == check.Fail {
@@ -235,6 +241,7 @@ func roundRecord(r *check.Round, kept StoredRound) core.Record {
 		{Name: "observations", Value: strconv.Itoa(len(r.Observations))},
 		{Name: "proofs", Value: strconv.Itoa(len(r.Proofs))},
 		{Name: "failing", Value: strconv.Itoa(failing)},
+		{Name: "waivers", Value: strconv.Itoa(waivers)},
 	}}
 }
 
@@ -255,11 +262,18 @@ func (s *Service) Input(ctx context.Context) (Input, error) {
 	if err := s.d.View(ctx, func(tx Tx) error { waivers, err = tx.Waivers(ctx); return err }); err != nil {
 		return Input{}, fmt.Errorf("read waivers: %w", err)
 	}
+	var recorded []WaiverRecord
+	if len(waivers) > 0 { // else there is nothing to hold against it
+		if recorded, err = s.d.Ledger.Waivers(ctx); err != nil {
+			return Input{}, fmt.Errorf("read what the ledger holds of waivers: %w", err)
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	in := Input{
 		At: s.d.Now().UTC().Truncate(time.Microsecond), Program: s.d.Program, Facts: FactsOf(policies), Checks: slices.Clone(s.declared),
 		Waivers: waivers, Broken: slices.Concat(s.broken, s.examined), Latest: map[string]check.Observation{}, Proofs: map[string][]check.Proof{},
+		Recorded: recorded,
 	}
 	for id, o := range s.latest {
 		in.Latest[id] = o

@@ -78,6 +78,9 @@ type Input struct {
 	// of each of its violations. They travel in the rounds.
 	Latest map[string]check.Observation `json:"-"`
 	Proofs map[string][]check.Proof     `json:"-"`
+	// Recorded is what the ledger holds of waivers, oldest first. It travels as
+	// the ledger's own leaves.
+	Recorded []WaiverRecord `json:"-"`
 }
 
 // CheckState is how one check stands.

@@ -194,6 +194,7 @@ func TestWaiver(t *testing.T) {
 		{"good", func(*Input, *Waiver) {}, Waived, ""},
 		{"not approved", func(_ *Input, w *Waiver) { w.Approved = time.Time{} }, Failing, "second person"},
 		{"approved by who asked", func(_ *Input, w *Waiver) { w.By = w.AskedBy }, Failing, "who asked"},
+		{"approved on the machine", func(_ *Input, w *Waiver) { w.By.ID = "os:root(0)" }, Failing, "machine itself"},
 		{"over", func(_ *Input, w *Waiver) { w.Ends = noon }, Failing, "ended"},
 		{"too long", func(_ *Input, w *Waiver) { w.Ends = w.Approved.Add(MaxWaiver + time.Second) }, Failing, "90 days"},
 		{"taken back", func(_ *Input, w *Waiver) { w.Ended = noon }, Failing, "taken back"},
@@ -214,6 +215,7 @@ func TestWaiver(t *testing.T) {
 		w := good()
 		c.change(&in, &w)
 		in.Waivers = []Waiver{w}
+		in.Recorded = recordsOf(&w)
 		s := Judge(in)
 		r := s.Row(w.Row)
 		if r.Verdict != c.want {
@@ -224,6 +226,111 @@ func TestWaiver(t *testing.T) {
 		}
 		if r.Verdict == Waived && s.Headline.NotProved == 0 {
 			t.Errorf("%s: a waived row counts as proved: %s", c.name, s.Headline)
+		}
+	}
+}
+
+// recordsOf are the ledger's records of a waiver that nobody touched.
+func recordsOf(w *Waiver) []WaiverRecord {
+	var out []WaiverRecord
+	add := func(kind core.RecordKind, by core.Actor, at time.Time) {
+		r := w.RecordOf(kind, by, at)
+		x, err := ParseWaiverRecord(&r)
+		if err != nil {
+			panic(err)
+		}
+		out = append(out, x)
+	}
+	add(RecordWaiverAsked, w.AskedBy, w.Asked)
+	if !w.Approved.IsZero() {
+		add(RecordWaiverApproved, w.By, w.Approved)
+	}
+	if !w.Ended.IsZero() {
+		add(RecordWaiverEnded, w.AskedBy, w.Ended)
+	}
+	return out
+}
+
+// TestAlteredWaiver: each way in which a waiver is not what the ledger holds
+// makes it count for nothing, whatever it says of itself.
+func TestAlteredWaiver(t *testing.T) {
+	const row, id = RowID("2.8"), "of.2.8"
+	p3 := core.Actor{Kind: core.ActorStaff, ID: "p3"}
+	for _, c := range []struct {
+		name   string
+		change func(*Waiver, *[]WaiverRecord)
+		void   string // "": it counts
+	}{
+		{"as it is", func(*Waiver, *[]WaiverRecord) {}, ""},
+		{"taken back later", func(w *Waiver, r *[]WaiverRecord) { w.Ended = noon.Add(time.Minute); *r = recordsOf(w) }, ""},
+		{"one subject more", func(w *Waiver, _ *[]WaiverRecord) { w.Subjects = append(w.Subjects, id+"/y") }, "not what was asked for"},
+		{"another subject", func(w *Waiver, _ *[]WaiverRecord) { w.Subjects[0] = id + "/x " }, "not what was asked for"},
+		{"prolonged", func(w *Waiver, _ *[]WaiverRecord) { w.Ends = w.Ends.Add(time.Second) }, "not what was asked for"},
+		{"another reason", func(w *Waiver, _ *[]WaiverRecord) { w.Reason += "!" }, "not what was asked for"},
+		{"something else makes up for it", func(w *Waiver, _ *[]WaiverRecord) { w.Instead = "MR-02" }, "not what was asked for"},
+		{"asked by another", func(w *Waiver, _ *[]WaiverRecord) { w.AskedBy = p3 }, "not what was asked for"},
+		{"asked earlier", func(w *Waiver, _ *[]WaiverRecord) { w.Asked = w.Asked.Add(-time.Hour) }, "not what was asked for"},
+		{"approved by another", func(w *Waiver, _ *[]WaiverRecord) { w.By = p3 }, "not what was approved"},
+		{"approved later", func(w *Waiver, _ *[]WaiverRecord) { w.Approved = w.Approved.Add(time.Minute) }, "not what was approved"},
+		{"added", func(_ *Waiver, r *[]WaiverRecord) { *r = nil }, "that anybody asked"},
+		{"approved by nobody", func(_ *Waiver, r *[]WaiverRecord) { *r = (*r)[:1] }, "that anybody approved"},
+		{"another was approved", func(_ *Waiver, r *[]WaiverRecord) { (*r)[1].Digest[0] ^= 1 }, "not what was approved"},
+		{"taken back by the ledger", func(w *Waiver, r *[]WaiverRecord) {
+			x := *w
+			x.Ended = noon.Add(-time.Minute)
+			*r = recordsOf(&x)
+		}, "taken back"},
+		{"taken back earlier than it says", func(w *Waiver, r *[]WaiverRecord) {
+			x := *w
+			x.Ended = noon.Add(-time.Minute)
+			*r = recordsOf(&x)
+			w.Ended = noon.Add(time.Hour)
+		}, "taken back"},
+		{"asked twice", func(_ *Waiver, r *[]WaiverRecord) { *r = append(*r, (*r)[0]) }, "more than once"},
+		{"approved twice", func(_ *Waiver, r *[]WaiverRecord) { *r = append(*r, (*r)[1]) }, "not what was approved"},
+		{"asked in an earlier ledger", func(_ *Waiver, r *[]WaiverRecord) { (*r)[0].Earlier = true }, "began anew"},
+		{"approved in an earlier ledger", func(_ *Waiver, r *[]WaiverRecord) { (*r)[1].Earlier = true }, "not what was approved"},
+		{"the records of another", func(w *Waiver, _ *[]WaiverRecord) { w.ID = "w2" }, "that anybody asked"},
+	} {
+		in := allMet()
+		in.change(id, fails("x"))
+		w := Waiver{
+			ID: "w1", Row: row, Subjects: []string{id + "/x"}, Reason: "replaced next month", Instead: "MR-01",
+			Asked: noon.Add(-2 * time.Hour), AskedBy: core.Actor{Kind: core.ActorStaff, ID: "p1"},
+			Approved: noon.Add(-time.Hour), By: core.Actor{Kind: core.ActorStaff, ID: "p2"}, Ends: noon.Add(24 * time.Hour),
+		}
+		in.Recorded = recordsOf(&w)
+		c.change(&w, &in.Recorded)
+		in.Waivers = []Waiver{w}
+		s := Judge(in)
+		r := s.Row(row)
+		switch {
+		case c.void == "" && r.Verdict != Waived:
+			t.Errorf("%s: %s (%s)", c.name, r.Verdict, r.Waiver.Void)
+		case c.void != "" && (r.Verdict != Failing || !strings.Contains(r.Waiver.Void, c.void)):
+			t.Errorf("%s: %s, void because %q, want %q", c.name, r.Verdict, r.Waiver.Void, c.void)
+		}
+	}
+}
+
+// TestWaiverRecordIsStrict: a record with other facts is none.
+func TestWaiverRecordIsStrict(t *testing.T) {
+	w := Waiver{ID: "w1", Row: "2.8", Subjects: []string{"a"}, Ends: noon}
+	good := w.RecordOf(RecordWaiverAsked, w.AskedBy, noon)
+	if _, err := ParseWaiverRecord(&good); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*core.Record){
+		"another kind":     func(r *core.Record) { r.Kind = RecordObserved },
+		"a fact less":      func(r *core.Record) { r.Facts = r.Facts[:5] },
+		"a fact more":      func(r *core.Record) { r.Facts = append(r.Facts, core.Fact{Name: "x"}) },
+		"in another order": func(r *core.Record) { r.Facts[0], r.Facts[1] = r.Facts[1], r.Facts[0] },
+		"no digest":        func(r *core.Record) { r.Facts[4].Value = "x" },
+	} {
+		r := w.RecordOf(RecordWaiverAsked, w.AskedBy, noon)
+		change(&r)
+		if _, err := ParseWaiverRecord(&r); err == nil {
+			t.Errorf("%s is taken", name)
 		}
 	}
 }

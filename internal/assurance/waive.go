@@ -91,7 +91,16 @@ func (s *Service) ApproveWaiver(ctx context.Context, by core.Actor, id string) (
 	if err != nil {
 		return Waiver{}, err
 	}
+	recorded, err := s.d.Ledger.Waivers(ctx)
+	if err != nil {
+		return Waiver{}, fmt.Errorf("read what the ledger holds of waivers: %w", err)
+	}
+	altered := w.askedAs(recorded)
 	switch {
+	case onMachine(by):
+		return Waiver{}, core.E(core.Denied, "waiver-local", "on the machine itself nobody knows whether it is a second person", "an approver signs in and approves it on the page Waivers")
+	case altered != "":
+		return Waiver{}, core.E(core.Conflict, "waiver-altered", "this waiver is not what the ledger holds: "+altered, "take it back, find out who writes to control.db, and ask for a new one")
 	case w.AskedBy == by:
 		return Waiver{}, core.E(core.Denied, "waiver-self", "who asked for a waiver cannot approve it", "ask a second person")
 	case !w.Approved.IsZero() || !w.Ended.IsZero():
@@ -125,7 +134,7 @@ func (s *Service) Waivers(ctx context.Context) ([]Waiver, error) {
 	out := slices.Clone(in.Waivers)
 	for i := range out {
 		w := &out[i]
-		if w.Void = w.void(in.At); w.Void != "" {
+		if w.Void = w.void(in.At, in.Recorded); w.Void != "" {
 			continue
 		}
 		if r := st.Row(w.Row); r.Waiver != nil && r.Waiver.ID == w.ID {
@@ -150,23 +159,20 @@ func (s *Service) waiver(ctx context.Context, id string) (Waiver, error) {
 	return all[i], nil
 }
 
-// putWaiver keeps a waiver and says so in the ledger. Reason and subjects stay
-// out of it: free words could name somebody, and nothing there can be erased.
+// putWaiver keeps a waiver and says so in the ledger. Rounds say how many such
+// records there were, so that none can be left out later.
 func (s *Service) putWaiver(ctx context.Context, w Waiver, kind core.RecordKind, by core.Actor, now time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	err := s.d.Update(ctx, func(tx Tx) error {
 		if err := tx.PutWaiver(ctx, w); err != nil {
 			return err
 		}
-		return tx.Record(ctx, core.Record{Time: now, Kind: kind, Actor: by, Facts: []core.Fact{
-			{Name: "waiver", Value: w.ID},
-			{Name: "row", Value: string(w.Row)},
-			{Name: "instead", Value: string(w.Instead)},
-			{Name: "subjects", Value: fmt.Sprint(len(w.Subjects))},
-			{Name: "ends", Value: w.Ends.Format(time.RFC3339)},
-		}})
+		return tx.Record(ctx, w.RecordOf(kind, by, now))
 	})
 	if err != nil {
 		return fmt.Errorf("keep waiver %s: %w", w.ID, err)
 	}
+	s.waivers++
 	return nil
 }

@@ -54,7 +54,15 @@ func neverWaived(r RowID) string {
 }
 
 // void says why a waiver counts for nothing at a time, whatever the state.
-func (w *Waiver) void(at time.Time) string {
+func (w *Waiver) void(at time.Time, recorded []WaiverRecord) string {
+	if why := w.idle(at); why != "" {
+		return why
+	}
+	return w.Altered(recorded, at)
+}
+
+// idle says why a waiver counts for nothing by what it says of itself.
+func (w *Waiver) idle(at time.Time) string {
 	switch why := neverWaived(w.Row); {
 	case why != "":
 		return why
@@ -62,6 +70,8 @@ func (w *Waiver) void(at time.Time) string {
 		return "a second person has not approved it"
 	case w.By == w.AskedBy:
 		return "who asked for it approved it"
+	case onMachine(w.By):
+		return "it was approved on the machine itself, where nobody knows which person it was"
 	case !w.Ended.IsZero() && !at.Before(w.Ended):
 		return "it was taken back"
 	case w.Ends.Sub(w.Approved) > MaxWaiver:
@@ -115,7 +125,7 @@ func applyWaivers(in *Input, rows map[RowID]*RowState) {
 		if r == nil || r.Verdict != Failing && r.Verdict != Unproven {
 			continue
 		}
-		if w.Void = w.void(in.At); w.Void == "" {
+		if w.Void = w.void(in.At, in.Recorded); w.Void == "" {
 			w.Void = uncovered(&w, r, met)
 		}
 		if w.Void == "" || r.Waiver == nil {

@@ -36,6 +36,26 @@ func (r roundsIn) Round(ctx context.Context, number, from uint64) (assurance.Rou
 	return assurance.RoundRecord{}, core.E(core.Unknown, "no-round-record", "no record", "")
 }
 
+func (r roundsIn) Waivers(ctx context.Context) (out []assurance.WaiverRecord, err error) {
+	if _, err := r.l.Sequence(ctx); err != nil {
+		return nil, err
+	}
+	for _, kind := range assurance.WaiverRecordKinds() {
+		found, _, err := r.l.List(ctx, ledger.Filter{Kind: kind}, 0, 1000)
+		if err != nil {
+			return nil, err
+		}
+		for i := range found {
+			x, err := assurance.ParseWaiverRecord(&found[i].Record)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, x)
+		}
+	}
+	return out, nil
+}
+
 // passes is a look at n things that are as they should be.
 func passes(n int) func(context.Context, *check.Look) error {
 	return func(_ context.Context, l *check.Look) error {

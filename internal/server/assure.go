@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hawser-iot/hawser/internal/access"
 	"github.com/hawser-iot/hawser/internal/assurance"
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
@@ -29,6 +30,8 @@ const (
 // openAssurance gathers the checks of all capabilities and brings back what
 // was observed before.
 func (s *server) openAssurance(ctx context.Context) error {
+	s.waivers = roundsIn{s.ledger, follow(assurance.WaiverRecordKinds()...)}
+	s.staff = follow(access.RecordInvited, access.RecordJoined, access.RecordRoles, access.RecordDisabled, access.RecordRefounded, access.RecordReviewed)
 	registry, err := check.NewRegistry(s.checks()...)
 	if err != nil {
 		return fmt.Errorf("gather checks: %w", err)
@@ -39,7 +42,7 @@ func (s *server) openAssurance(ctx context.Context) error {
 	}
 	if s.assure, err = assurance.New(ctx, assurance.Deps{
 		Update: update[assurance.Tx](s.store), View: view[assurance.Tx](s.store), Checks: registry,
-		Declarations: s.decl, Ledger: roundsIn{s.ledger}, Program: s.opt.Version, Now: s.opt.Now,
+		Declarations: s.decl, Ledger: s.waivers, Program: s.opt.Version, Now: s.opt.Now,
 	}); err != nil {
 		return err
 	}
@@ -60,8 +63,30 @@ func (s *server) openAssurance(ctx context.Context) error {
 	return nil
 }
 
-// roundsIn finds the records of rounds in the ledger.
-type roundsIn struct{ l *ledger.Ledger }
+// roundsIn finds the records of rounds and of waivers in the ledger.
+type roundsIn struct {
+	l       *ledger.Ledger
+	waivers *followed
+}
+
+// Waivers are the records of waivers, oldest first.
+func (r roundsIn) Waivers(ctx context.Context) ([]assurance.WaiverRecord, error) {
+	all, err := r.waivers.all(ctx, r.l)
+	if err != nil {
+		return nil, err
+	}
+	origin := r.l.Status().Origin
+	out := make([]assurance.WaiverRecord, 0, len(all))
+	for i := range all {
+		w, err := assurance.ParseWaiverRecord(&all[i].Record)
+		if err != nil {
+			return nil, fmt.Errorf("ledger entry %d: %w", all[i].Position, err)
+		}
+		w.Earlier = all[i].Origin != origin
+		out = append(out, w)
+	}
+	return out, nil
+}
 
 // Round looks from a position on. A record that is not hashed into the tree as
 // it stands is an error, not unknown.
@@ -81,7 +106,14 @@ func (r roundsIn) Round(ctx context.Context, number, from uint64) (assurance.Rou
 				return assurance.RoundRecord{}, err
 			}
 			h, err := core.ParseHash(factOf(&e.Record, "digest"))
-			return assurance.RoundRecord{Position: e.Position, Digest: h, Time: e.Record.Time}, err
+			if err != nil {
+				return assurance.RoundRecord{}, err
+			}
+			n, err := 0, error(nil)
+			if text := factOf(&e.Record, "waivers"); text != "" { // an older version did not count them
+				n, err = strconv.Atoi(text)
+			}
+			return assurance.RoundRecord{Position: e.Position, Digest: h, Time: e.Record.Time, Waivers: n}, err
 		}
 		if next == 0 {
 			return assurance.RoundRecord{}, core.E(core.Unknown, "no-round-record", "the ledger has no record of round "+want, "")

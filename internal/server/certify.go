@@ -127,7 +127,7 @@ func (s *server) roundsNow(ctx context.Context, checks []string) ([]kept, error)
 		if len(stored) == 0 || stored[0].Number != seen[0].Round {
 			return nil, core.E(core.Unready, "no-round", fmt.Sprintf("round %d cannot be read", seen[0].Round), "ask again in a minute")
 		}
-		rec, err := roundsIn{s.ledger}.Round(ctx, stored[0].Number, stored[0].From)
+		rec, err := roundsIn{l: s.ledger}.Round(ctx, stored[0].Number, stored[0].From)
 		if err != nil {
 			return nil, err
 		}

@@ -12,7 +12,6 @@ import (
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
-	"github.com/hawser-iot/hawser/internal/ledger"
 	"github.com/hawser-iot/hawser/internal/store"
 )
 
@@ -56,74 +55,54 @@ type recorded struct {
 	until    string
 	joined   bool
 	ended    bool
-	at       uint64 // position of what was said last of roles and trust
-}
-
-// entriesOf calls fn with every entry of a kind, oldest first.
-func (s *server) entriesOf(ctx context.Context, kind core.RecordKind, fn func(*ledger.Entry) error) error {
-	for from, more := uint64(0), true; more; {
-		found, next, err := s.ledger.List(ctx, ledger.Filter{Kind: kind}, from, 0)
-		if err != nil {
-			return fmt.Errorf("read the ledger: %w", err)
-		}
-		for i := range found {
-			if err := fn(&found[i]); err != nil {
-				return err
-			}
-		}
-		from, more = next, next != 0
-	}
-	return nil
 }
 
 // recordedPeople is what the ledger holds of everybody, by staff id.
 func (s *server) recordedPeople(ctx context.Context) (map[access.PersonID]*recorded, error) {
+	all, err := s.staff.all(ctx, s.ledger)
+	if err != nil {
+		return nil, err
+	}
 	out := map[access.PersonID]*recorded{}
-	for _, kind := range []core.RecordKind{access.RecordInvited, access.RecordJoined, access.RecordRoles, access.RecordDisabled, access.RecordRefounded} {
-		err := s.entriesOf(ctx, kind, func(e *ledger.Entry) error {
-			if kind == access.RecordRefounded {
-				for id := range strings.SplitSeq(factOf(&e.Record, "founders"), ",") {
-					if p := out[access.PersonID(id)]; p != nil {
-						p.founder = false
-					}
+	for i := range all {
+		r := &all[i].Record
+		if r.Kind == access.RecordRefounded {
+			for id := range strings.SplitSeq(factOf(r, "founders"), ",") {
+				if p := out[access.PersonID(id)]; p != nil {
+					p.founder = false
 				}
-				return nil
 			}
-			id := access.PersonID(factOf(&e.Record, "person"))
-			p := out[id]
-			if p == nil {
-				p = &recorded{}
-				out[id] = p
-			}
-			switch kind {
-			case access.RecordDisabled:
-				p.ended = true
-				return nil
-			case access.RecordInvited:
-				p.from, p.until = factOf(&e.Record, "from"), factOf(&e.Record, "until")
-			case access.RecordJoined:
-				p.joined = true
-			}
-			if e.Position < p.at {
-				return nil
-			}
-			p.at, p.roles, p.approver = e.Position, factOf(&e.Record, "roles"), factOf(&e.Record, "approver") == "yes"
-			if kind != access.RecordRoles {
-				p.founder = factOf(&e.Record, "founder") == "yes"
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
+			continue
 		}
+		id := access.PersonID(factOf(r, "person"))
+		if out[id] == nil {
+			out[id] = &recorded{}
+		}
+		out[id].follow(r)
 	}
 	return out, nil
 }
 
-func (s *server) lookAtRecordedPeople(ctx context.Context, l *check.Look) error {
-	if err := s.sequenced(ctx); err != nil {
-		return err
+// follow takes the next record of a person.
+func (p *recorded) follow(r *core.Record) {
+	switch r.Kind {
+	case access.RecordInvited:
+		p.from, p.until = factOf(r, "from"), factOf(r, "until")
+	case access.RecordJoined:
+		p.joined = true
+	case access.RecordDisabled:
+		p.ended = true
 	}
+	switch r.Kind {
+	case access.RecordInvited, access.RecordJoined:
+		p.founder = factOf(r, "founder") == "yes"
+		fallthrough
+	case access.RecordRoles:
+		p.roles, p.approver = factOf(r, "roles"), factOf(r, "approver") == "yes"
+	}
+}
+
+func (s *server) lookAtRecordedPeople(ctx context.Context, l *check.Look) error {
 	var rows []access.PersonRow
 	if err := s.store.View(ctx, func(tx *store.Tx) (err error) { rows, err = tx.People(ctx); return err }); err != nil {
 		return err
@@ -201,18 +180,16 @@ func prolongPeriod(ctx context.Context, t check.Twin) (func(context.Context) err
 // lookAtRefoundings goes by the ledger: what the table says of reviews is for
 // pages.
 func (s *server) lookAtRefoundings(ctx context.Context, l *check.Look) error {
-	if err := s.sequenced(ctx); err != nil {
+	all, err := s.staff.all(ctx, s.ledger)
+	if err != nil {
 		return err
 	}
 	reviewed := map[string][]core.Actor{}
-	if err := s.entriesOf(ctx, access.RecordReviewed, func(e *ledger.Entry) error {
-		n := factOf(&e.Record, "number")
-		if !slices.Contains(reviewed[n], e.Record.Actor) {
-			reviewed[n] = append(reviewed[n], e.Record.Actor)
+	for i := range all {
+		r := &all[i].Record
+		if n := factOf(r, "number"); r.Kind == access.RecordReviewed && !slices.Contains(reviewed[n], r.Actor) {
+			reviewed[n] = append(reviewed[n], r.Actor)
 		}
-		return nil
-	}); err != nil {
-		return err
 	}
 	l.Touch("source", "ledger, records of kind founders-ended and founders-reviewed")
 	l.Touch("table", "control.db: refounding")
@@ -221,15 +198,16 @@ func (s *server) lookAtRefoundings(ctx context.Context, l *check.Look) error {
 		return err
 	}
 	n := 0
-	if err := s.entriesOf(ctx, access.RecordRefounded, func(e *ledger.Entry) error {
+	for i := range all {
+		r := &all[i].Record
+		if r.Kind != access.RecordRefounded {
+			continue
+		}
 		n++
-		number := factOf(&e.Record, "number")
+		number := factOf(r, "number")
 		l.Expect("the register itself, and each time both founders were ended, by the ledger", 1)
 		l.Holds(len(reviewed[number]) >= 2, "end of the founders "+number, "%s ended both founders at %s, and %d of 2 people have reviewed it",
-			e.Record.Actor, e.Record.Time.UTC().Format(time.RFC3339), len(reviewed[number]))
-		return nil
-	}); err != nil {
-		return err
+			r.Actor, r.Time.UTC().Format(time.RFC3339), len(reviewed[number]))
 	}
 	l.Expect("the register itself, and each time both founders were ended, by the ledger", 1)
 	l.Holds(len(kept) == n, "register", "%d ends of the founders are in the register, %d in the ledger", len(kept), n)

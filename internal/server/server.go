@@ -90,6 +90,8 @@ type server struct {
 	inside   *inside
 	assure   *assurance.Service
 	rounds   *checker
+	waivers  roundsIn  // the ledger's records of waivers
+	staff    *followed // and of people
 	sockets  sockets
 	answers  answers
 	reach    reach

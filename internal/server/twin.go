@@ -158,6 +158,9 @@ func (t *twin) fill(ctx context.Context) error {
 	if err := t.fillData(ctx, run); err != nil {
 		return err
 	}
+	if err := t.fillWaiver(ctx); err != nil {
+		return err
+	}
 	// Evidence of its own, for the checks that look at evidence.
 	return t.Call(ctx, "POST", "/v1/checks/run", api.RunRequest{Check: "jobs.heartbeat"}, nil)
 }

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -59,9 +60,11 @@ type Options struct {
 
 // Bounds of what one bundle covers.
 const (
-	maxRounds   = 50_000
-	maxEarlier  = 64
-	roundsAtime = 64
+	maxRounds  = 50_000
+	maxEarlier = 64
+	// maxWaiverRecords bounds what the ledger may hold of waivers.
+	maxWaiverRecords = 100_000
+	roundsAtime      = 64
 )
 
 // Draft is a bundle that nobody has signed yet: what was collected, without
@@ -302,7 +305,7 @@ func (c *collector) prove(ctx context.Context) error {
 		path, err := p.Inclusion(e.Index)
 		return inclusion{Index: e.Index, Leaf: string(e.Leaf), Path: proofsOf(path)}, err
 	}
-	out := logProofs{Key: c.o.Log.VerifierKey(), Rounds: []inclusion{}, Grown: []growth{}}
+	out := logProofs{Key: c.o.Log.VerifierKey(), Rounds: []inclusion{}, Waivers: []inclusion{}, Grown: []growth{}}
 	begun, err := c.begun(ctx)
 	if err != nil {
 		return err
@@ -323,6 +326,17 @@ func (c *collector) prove(ctx context.Context) error {
 		}
 		out.Rounds = append(out.Rounds, x)
 	}
+	waivers, err := c.waivers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, e := range waivers {
+		x, err := one(e)
+		if err != nil {
+			return err
+		}
+		out.Waivers = append(out.Waivers, x)
+	}
 	for _, note := range c.o.Earlier {
 		old, err := verify.Signed(note, out.Key)
 		if err != nil || old.Size > c.cp.Size || old.Size == 0 {
@@ -339,6 +353,41 @@ func (c *collector) prove(ctx context.Context) error {
 	}
 	c.f[nameProofs], err = encode(&out)
 	return err
+}
+
+// all are the entries of a kind in this ledger, under the checkpoint.
+func (c *collector) all(ctx context.Context, kind core.RecordKind) (out []ledger.Entry, err error) {
+	var from uint64
+	for more := true; more; {
+		found, next, err := c.o.Log.List(ctx, ledger.Filter{Kind: kind}, from, 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range found {
+			if e.Origin == c.cp.Origin && e.Index < c.cp.Size {
+				out = append(out, e)
+			}
+		}
+		from, more = next, next != 0
+	}
+	return out, nil
+}
+
+// waivers are all records of waivers, in their order: the verdicts rest on
+// them, and rounds say how many there are.
+func (c *collector) waivers(ctx context.Context) (out []ledger.Entry, err error) {
+	for _, kind := range assurance.WaiverRecordKinds() {
+		found, err := c.all(ctx, kind)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, found...)
+	}
+	if len(out) > maxWaiverRecords {
+		return nil, core.E(core.Invalid, "too-many-waivers", fmt.Sprintf("the ledger holds %d records of waivers", len(out)), "begin a new ledger: `hawser ledger new-origin`")
+	}
+	slices.SortFunc(out, func(a, b ledger.Entry) int { return cmp.Compare(a.Index, b.Index) })
+	return out, nil
 }
 
 // begun is entry 0 of the ledger.
@@ -370,7 +419,8 @@ func (c *collector) state() error {
 	st.Input.Waivers = nil
 	for _, w := range c.o.Input.Waivers {
 		w.Void = "" // worked out again by who judges
-		if !w.Asked.After(st.Input.At) {
+		// One of an earlier ledger counts for nothing, and cannot be proved.
+		if !w.Asked.After(st.Input.At) && !w.Lapsed(c.o.Input.Recorded) {
 			st.Input.Waivers = append(st.Input.Waivers, w)
 		}
 	}

@@ -1,12 +1,15 @@
 package bundle
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/assurance"
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/ledger"
 	"github.com/hawser-iot/hawser/internal/ledger/verify"
 )
 
@@ -40,7 +43,8 @@ type evidence struct {
 	records   []roundRecord // of log.Rounds
 	fold      *fold
 	samplings []Sampling
-	rounds    int // in the bundle, older ones too
+	continued bool // the ledger says that it continues another
+	rounds    int  // in the bundle, older ones too
 	last      core.Hash
 	state     assurance.State
 	claims    []assurance.ClaimState
@@ -77,6 +81,7 @@ func open(f files, bad *faults) *evidence {
 	if !e.readRecords(bad) {
 		return nil
 	}
+	e.readWaivers(bad)
 	e.readRounds(f, bad)
 	if e.samplings, err = openSamplings(f); err != nil {
 		bad.add("%s: %v", nameSampling, err)
@@ -92,6 +97,7 @@ func open(f files, bad *faults) *evidence {
 // they follow one another. It is false where rounds cannot be told apart.
 func (e *evidence) readRecords(bad *faults) bool {
 	continued := e.checkBegun(bad)
+	e.continued = continued
 	for i := range e.log.Rounds {
 		x := &e.log.Rounds[i]
 		r, err := parseRecord([]byte(x.Leaf))
@@ -136,6 +142,54 @@ func (e *evidence) readRecords(bad *faults) bool {
 		bad.add("the verdicts are of %s, the last round closed at %s", e.Input.At, closed)
 	}
 	return true
+}
+
+// readWaivers checks that the records of waivers are in the ledger, that none
+// is left out, and that every waiver in force is what they say of it.
+func (e *evidence) readWaivers(bad *faults) {
+	for i := range e.log.Waivers {
+		x := &e.log.Waivers[i]
+		if i > 0 && x.Index <= e.log.Waivers[i-1].Index {
+			bad.add("record %d of a waiver stands twice, or before the one before it", i)
+			return
+		}
+		rec, err := ledger.ParseLeaf([]byte(x.Leaf))
+		if err != nil {
+			bad.add("record %d of a waiver cannot be read: %v", i, err)
+			continue
+		}
+		w, err := assurance.ParseWaiverRecord(&rec)
+		if err != nil {
+			bad.add("record %d of a waiver: %v", i, err)
+			continue
+		}
+		if err := x.included(&e.head); err != nil {
+			bad.add("record %d of waiver %s is not in the ledger: %v", i, inert(w.Waiver), err)
+			continue
+		}
+		e.Input.Recorded = append(e.Input.Recorded, w)
+	}
+	// Those of before a restore are counted and cannot be shown: how many there
+	// were is the same for all rounds, and none where nothing was before.
+	earlier, known := 0, !e.continued
+	for i := range e.records {
+		says := e.records[i].waivers
+		if says < 0 {
+			continue
+		}
+		before, _ := slices.BinarySearchFunc(e.log.Waivers, e.log.Rounds[i].Index, func(x inclusion, at uint64) int { return cmp.Compare(x.Index, at) })
+		if !known && says >= before {
+			earlier, known = says-before, true
+		}
+		if says != earlier+before {
+			bad.add("round %d says that the ledger held %d records of waivers, %d are shown", e.records[i].number, says, earlier+before)
+		}
+	}
+	for i := range e.Input.Waivers {
+		if why := e.Input.Waivers[i].Altered(e.Input.Recorded, e.Input.At); why != "" {
+			bad.add("waiver %s: %s", inert(e.Input.Waivers[i].ID), why)
+		}
+	}
 }
 
 // readRounds checks that each round is the one that its record names, that

@@ -120,7 +120,7 @@ func TestEachFault(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				rec := recordOf(r, kept.Encoded)
+				rec := recordOf(r, kept.Encoded, 0)
 				if i == 2 {
 					rec.Facts[5].Value = "0" // failing
 				}
@@ -143,7 +143,7 @@ func TestEachFault(t *testing.T) {
 			w.entries, w.hashes = nil, nil
 			for _, e := range entries {
 				if factOf(&e.Record, "round") == "4" {
-					e.Record = recordOf(r, last.Encoded)
+					e.Record = recordOf(r, last.Encoded, 0)
 					e.Record.Facts[0].Value = "4"
 				}
 				w.record(e.Record)

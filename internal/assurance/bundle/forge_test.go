@@ -145,7 +145,7 @@ func (x *forger) rerecord(f files, name string, round *check.Round, b []byte) {
 		x.t.Fatal(err)
 	}
 	w := newWorld(0)
-	w.record(recordOf(round, b))
+	w.record(recordOf(round, b, 0))
 	for i := range p.Rounds {
 		if rec, err := parseRecord([]byte(p.Rounds[i].Leaf)); err == nil && rec.number == round.Number {
 			p.Rounds[i].Leaf = string(w.entries[1].Leaf)

@@ -23,6 +23,8 @@ type logProofs struct {
 	// period. They begin before it: with the round just before, whose end bounds
 	// the first one's times, or with the oldest proof that still counts.
 	Rounds []inclusion `json:"rounds"`
+	// Waivers are all records of waivers that the ledger holds.
+	Waivers []inclusion `json:"waivers"`
 	// Grown shows that the ledger began with what earlier checkpoints covered.
 	Grown []growth `json:"grown"`
 }
@@ -85,6 +87,7 @@ type roundRecord struct {
 	observations int
 	proofs       int
 	failing      int
+	waivers      int // records of waivers before it; -1: of a version that did not count them
 }
 
 // parseRecord reads the record of a round: the facts of that kind, in their
@@ -110,6 +113,10 @@ func parseRecord(leaf []byte) (roundRecord, error) {
 		{"observations", &r.observations},
 		{"proofs", &r.proofs},
 		{"failing", &r.failing},
+		{"waivers", &r.waivers},
+	}
+	if len(rec.Facts) == len(want)-1 {
+		r.waivers, want = -1, want[:len(want)-1]
 	}
 	if len(rec.Facts) != len(want) {
 		return r, fmt.Errorf("it has %d facts, not %d", len(rec.Facts), len(want))

@@ -29,6 +29,8 @@ func (anyRound) Round(context.Context, uint64, uint64) (assurance.RoundRecord, e
 	return assurance.RoundRecord{}, core.E(core.Unready, "later", "not looked at", "")
 }
 
+func (anyRound) Waivers(context.Context) ([]assurance.WaiverRecord, error) { return nil, nil }
+
 // TestRealLedger exports from a real store, ledger and service, beneath a
 // ledger that grows on, and has a witness look at it before and after.
 func TestRealLedger(t *testing.T) {

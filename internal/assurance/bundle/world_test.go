@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"testing"
 	"testing/fstest"
@@ -32,6 +33,7 @@ type world struct {
 	now     time.Time
 	checks  []assurance.Declared
 	latest  map[string]check.Observation
+	before  int // records of waivers in an earlier ledger
 }
 
 const program = "v1.0.0"
@@ -133,10 +135,21 @@ func (w *world) put(r *check.Round) {
 		panic(err)
 	}
 	w.rounds = append(w.rounds, assurance.StoredRound{Number: r.Number, Closed: r.Closed, Digest: check.DigestOf(b), Encoded: b})
-	w.record(recordOf(r, b))
+	w.record(recordOf(r, b, w.waiverRecords()))
 }
 
-func recordOf(r *check.Round, b []byte) core.Record {
+// waiverRecords is how many records of waivers the ledger holds.
+func (w *world) waiverRecords() int {
+	n := w.before
+	for _, e := range w.entries {
+		if slices.Contains(assurance.WaiverRecordKinds(), e.Record.Kind) {
+			n++
+		}
+	}
+	return n
+}
+
+func recordOf(r *check.Round, b []byte, waivers int) core.Record {
 	failing := 0
 	for _, o := range r.Observations {
 		if o.Outcome == check.Fail {
@@ -146,7 +159,7 @@ func recordOf(r *check.Round, b []byte) core.Record {
 	fact := func(name string, v any) core.Fact { return core.Fact{Name: name, Value: fmt.Sprint(v)} }
 	return core.Record{Time: r.Closed, Kind: assurance.RecordObserved, Actor: core.Job("checks"), Facts: []core.Fact{
 		fact("round", r.Number), fact("digest", check.DigestOf(b)), fact("previous", r.Previous),
-		fact("observations", len(r.Observations)), fact("proofs", len(r.Proofs)), fact("failing", failing),
+		fact("observations", len(r.Observations)), fact("proofs", len(r.Proofs)), fact("failing", failing), fact("waivers", waivers),
 	}}
 }
 
