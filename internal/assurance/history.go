@@ -122,8 +122,9 @@ func (s *Service) load(ctx context.Context) error {
 	return nil
 }
 
-// countWaivers counts the ledger's records of waivers, and holds the number against what the last round says: a record that is not found any
-// more could be the one that took a waiver back.
+// countWaivers counts the ledger's records of waivers, and holds the number
+// against what the last round says: a record that is not found any more could
+// be the one that took a waiver back.
 func (s *Service) countWaivers(ctx context.Context) error {
 	all, err := s.d.Ledger.Waivers(ctx)
 	if err != nil {

@@ -177,7 +177,7 @@ func TestTrouble(t *testing.T) {
 		t.Errorf("without a store: %d", code)
 	}
 	wants(t, "without a store", body, "Something went wrong inside the server.")
-	lacks(t, "without a store", body, "sql", "closed", w.dir)
+	lacks(t, "without a store", body, "sqlite", "sql:", "database is closed", w.dir)
 	wants(t, "log", w.broken.String(), "page failed")
 }
 
