@@ -91,7 +91,7 @@ func (t *Tx) rounds(ctx context.Context, query string, args ...any) (out []assur
 		}
 		r.Closed = time.UnixMicro(closed).UTC()
 		copy(r.Digest[:], digest)
-		r.Encoded = inflate(body)
+		r.Encoded = inflate(body, check.MaxRoundBytes)
 		out = append(out, r)
 		return nil
 	})
@@ -174,8 +174,8 @@ func deflate(b []byte) ([]byte, error) {
 }
 
 // inflate gives what a damaged body still has: its digest then does not fit,
-// which is for whoever reads the round to say.
-func inflate(b []byte) []byte {
-	out, _ := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(b)), check.MaxRoundBytes+1))
+// which is for whoever reads it to say.
+func inflate(b []byte, most int64) []byte {
+	out, _ := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(b)), most+1))
 	return out
 }

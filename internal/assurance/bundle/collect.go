@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/assurance"
+	"github.com/hawser-iot/hawser/internal/assurance/sampling"
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
@@ -55,7 +56,7 @@ type Options struct {
 	// bundle is to show that it grew.
 	Earlier [][]byte
 	// Samplings are what assessors drew.
-	Samplings []Sampling
+	Samplings []sampling.Sampling
 }
 
 // Bounds of what one bundle covers.
@@ -351,8 +352,10 @@ func (c *collector) prove(ctx context.Context) error {
 		}
 		out.Grown = append(out.Grown, growth{old.Size, proofsOf(path)})
 	}
-	c.f[nameProofs], err = encode(&out)
-	return err
+	if c.f[nameProofs], err = encode(&out); err != nil {
+		return err
+	}
+	return c.samples(ctx, one)
 }
 
 // all are the entries of a kind in this ledger, under the checkpoint.
@@ -424,11 +427,6 @@ func (c *collector) state() error {
 			st.Input.Waivers = append(st.Input.Waivers, w)
 		}
 	}
-	if c.f[nameInput], err = encode(&st); err != nil {
-		return err
-	}
-	if len(c.o.Samplings) > 0 {
-		c.f[nameSampling], err = encode(&c.o.Samplings)
-	}
+	c.f[nameInput], err = encode(&st)
 	return err
 }

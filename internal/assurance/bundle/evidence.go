@@ -42,7 +42,7 @@ type evidence struct {
 	note      []byte
 	records   []roundRecord // of log.Rounds
 	fold      *fold
-	samplings []Sampling
+	samplings []sample
 	continued bool // the ledger says that it continues another
 	rounds    int  // in the bundle, older ones too
 	last      core.Hash
@@ -83,7 +83,7 @@ func open(f files, bad *faults) *evidence {
 	}
 	e.readWaivers(bad)
 	e.readRounds(f, bad)
-	if e.samplings, err = openSamplings(f); err != nil {
+	if e.samplings, err = openSamplings(f, &e.head); err != nil {
 		bad.add("%s: %v", nameSampling, err)
 	}
 	if len(bad.list) == 0 { // verdicts that rest on faults are worth nothing

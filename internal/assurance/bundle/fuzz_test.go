@@ -71,7 +71,7 @@ func FuzzFormats(f *testing.F) {
 			}
 		}
 		_, _ = decode[logProofs](b)
-		_, _ = decode[[]Sampling](b)
+		_, _ = decode[[]sample](b)
 		if list, err := parseSigners(b); err == nil {
 			_, _ = allowed(list, k.Public(), dawn)
 		}

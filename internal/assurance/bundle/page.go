@@ -32,7 +32,7 @@ func (e *evidence) page(p PublicKey) ([]byte, error) {
 		Sections  []pageSection
 		Open      []pageOpen
 		Claims    []assurance.ClaimState
-		Samplings []Sampling
+		Samplings []sample
 		Broken    []string
 	}{
 		// The style is this file's own text, known when it was built.

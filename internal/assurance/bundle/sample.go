@@ -1,128 +1,120 @@
 package bundle
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
-	"errors"
+	"context"
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
+	"github.com/hawser-iot/hawser/internal/assurance/sampling"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/ledger"
+	"github.com/hawser-iot/hawser/internal/ledger/verify"
 )
 
-// Sampling is one drawing of random samples by an assessor. Neither side can
-// steer it: the seed comes from the maker's side before the assessor's nonce is
-// known, best the root of a checkpoint, and the nonce from the assessor after.
-type Sampling struct {
-	Of         string     `json:"of"` // what is drawn: "devices", "rows"
-	Taken      time.Time  `json:"taken"`
-	Assessor   core.Actor `json:"assessor"`
-	Seed       hexBytes   `json:"seed"`
-	Nonce      hexBytes   `json:"nonce"`
-	Size       int        `json:"size"`
-	Population []string   `json:"population"` // ids or pseudonyms, sorted
-	Drawn      []string   `json:"drawn"`      // sorted
+// maxSamplings bounds the samples in one bundle.
+const maxSamplings = 100
+
+// sample is one of sampling.json: what an assessor drew, and that the ledger
+// held the population before it held the nonce.
+type sample struct {
+	sampling.Sampling
+	Began inclusion `json:"record_begun"`
+	Drew  inclusion `json:"record_drawn"`
 }
 
-// Bounds of a sampling.
-const (
-	MinNonceBytes = 16
-	maxSamplings  = 100
-	maxPopulation = 1_000_000
-)
-
-// Sample draws n of a sorted population: those whose HMAC-SHA-256 under the
-// nonce over the seed's length, the seed and the id is smallest. Whoever has
-// seed and nonce draws the same.
-func Sample(seed, nonce []byte, population []string, n int) []string {
-	type ticket struct {
-		sum [sha256.Size]byte
-		id  string
+// samples puts the drawn samples together that the checkpoint covers.
+func (c *collector) samples(ctx context.Context, prove func(ledger.Entry) (inclusion, error)) error {
+	if len(c.o.Samplings) == 0 {
+		return nil
 	}
-	all := make([]ticket, len(population))
-	h := hmac.New(sha256.New, nonce)
-	for i, id := range population {
-		h.Reset()
-		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(seed))))
-		h.Write(seed)
-		h.Write([]byte(id))
-		all[i].id = id
-		h.Sum(all[i].sum[:0])
-	}
-	slices.SortFunc(all, func(a, b ticket) int { return slices.Compare(a.sum[:], b.sum[:]) })
-	out := make([]string, 0, max(0, min(n, len(all))))
-	for _, t := range all[:max(0, min(n, len(all)))] {
-		out = append(out, t.id)
-	}
-	slices.Sort(out)
-	return out
-}
-
-// Draw is a sampling that says how it was drawn. The population need not be
-// sorted; an id that stands twice is an error.
-func Draw(of string, by core.Actor, at time.Time, seed, nonce []byte, population []string, n int) (Sampling, error) {
-	s := Sampling{
-		Of: of, Taken: at.UTC().Truncate(time.Microsecond), Assessor: by, Seed: seed, Nonce: nonce, Size: n,
-		Population: slices.Sorted(slices.Values(population)),
-	}
-	s.Drawn = Sample(seed, nonce, s.Population, n)
-	if err := s.check(); err != nil {
-		return Sampling{}, core.E(core.Invalid, "sampling", "no sample can be drawn: "+err.Error(), "give a nonce of at least 16 random bytes, and each id once")
-	}
-	return s, nil
-}
-
-func (s *Sampling) check() error {
-	switch {
-	case s.Of == "" || s.Assessor.ID == "" || s.Taken.IsZero():
-		return errors.New("it does not say of what, by whom or when")
-	case len(s.Nonce) < MinNonceBytes || len(s.Seed) == 0:
-		return fmt.Errorf("the seed is empty or the nonce shorter than %d bytes", MinNonceBytes)
-	case len(s.Population) > maxPopulation || s.Size < 1 || s.Size > len(s.Population):
-		return fmt.Errorf("%d of %d cannot be drawn", s.Size, len(s.Population))
-	}
-	for i := 1; i < len(s.Population); i++ {
-		if s.Population[i-1] >= s.Population[i] {
-			return fmt.Errorf("the population is not sorted, or %s stands twice", inert(s.Population[i]))
+	records := map[string]ledger.Entry{}
+	for _, kind := range []core.RecordKind{sampling.RecordBegun, sampling.RecordDrawn} {
+		all, err := c.all(ctx, kind)
+		if err != nil {
+			return err
+		}
+		for _, e := range all {
+			records[string(kind)+"/"+factOf(&e.Record, "sample")] = e
 		}
 	}
-	if want := Sample(s.Seed, s.Nonce, s.Population, s.Size); !slices.Equal(want, s.Drawn) {
-		return fmt.Errorf("%s were drawn, seed and nonce give %s", inert(strings.Join(s.Drawn, ", ")), inert(strings.Join(want, ", ")))
+	var out []sample
+	for _, s := range c.o.Samplings {
+		began, ok := records[string(sampling.RecordBegun)+"/"+s.ID]
+		drew, done := records[string(sampling.RecordDrawn)+"/"+s.ID]
+		if !ok || !done {
+			continue // of an earlier ledger, or not signed yet
+		}
+		x := sample{Sampling: s}
+		var err error
+		if x.Began, err = prove(began); err != nil {
+			return err
+		}
+		if x.Drew, err = prove(drew); err != nil {
+			return err
+		}
+		out = append(out, x)
 	}
-	return nil
+	if len(out) == 0 {
+		return nil
+	}
+	b, err := encode(&out)
+	c.f[nameSampling] = b
+	return err
 }
 
-// openSamplings reads sampling.json and draws every sample again.
-func openSamplings(f files) ([]Sampling, error) {
+// openSamplings reads sampling.json, draws every sample again, and holds it
+// against its two records.
+func openSamplings(f files, head *verify.Checkpoint) ([]sample, error) {
 	b, ok := f[nameSampling]
 	if !ok {
 		return nil, nil
 	}
-	list, err := decode[[]Sampling](b)
+	list, err := decode[[]sample](b)
 	if err != nil {
 		return nil, err
 	}
 	if len(*list) == 0 || len(*list) > maxSamplings {
-		return nil, fmt.Errorf("it holds %d samplings", len(*list))
+		return nil, fmt.Errorf("it holds %d samples", len(*list))
 	}
 	for i := range *list {
-		if err := (*list)[i].check(); err != nil {
-			return nil, fmt.Errorf("sampling %d: %w", i+1, err)
+		s := &(*list)[i]
+		if err := s.holds(head); err != nil {
+			return nil, fmt.Errorf("sample %d: %s", i+1, inert(err.Error()))
+		}
+		for _, o := range (*list)[:i] {
+			if o.ID == s.ID || slices.Equal(o.Nonce, s.Nonce) {
+				return nil, fmt.Errorf("sample %d is sample %s again, or has its nonce", i+1, inert(o.ID))
+			}
 		}
 	}
 	return *list, nil
 }
 
-// hexBytes are bytes that JSON shows in hexadecimal.
-type hexBytes []byte
-
-func (h hexBytes) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h), nil }
-
-func (h *hexBytes) UnmarshalText(b []byte) (err error) {
-	*h, err = hex.DecodeString(string(b))
-	return err
+func (s *sample) holds(head *verify.Checkpoint) error {
+	if !s.IsDrawn() {
+		return fmt.Errorf("nobody drew it")
+	}
+	if err := s.Check(); err != nil {
+		return err
+	}
+	if s.Began.Index >= s.Drew.Index {
+		return fmt.Errorf("the ledger holds the nonce before the population")
+	}
+	for _, x := range []struct {
+		what string
+		at   *inclusion
+		want core.Record
+	}{{"population", &s.Began, s.BegunRecord()}, {"nonce", &s.Drew, s.DrawnRecord()}} {
+		leaf, err := ledger.AppendLeaf(nil, &x.want)
+		switch {
+		case err != nil:
+			return fmt.Errorf("the record of its %s: %w", x.what, err)
+		case string(leaf) != x.at.Leaf:
+			return fmt.Errorf("the ledger holds another %s", x.what)
+		}
+		if err := x.at.included(head); err != nil {
+			return fmt.Errorf("the record of its %s is not in the ledger: %w", x.what, err)
+		}
+	}
+	return nil
 }

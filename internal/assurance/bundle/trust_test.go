@@ -3,6 +3,7 @@ package bundle
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,75 +12,119 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/assurance"
+	"github.com/hawser-iot/hawser/internal/assurance/sampling"
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/witness"
 )
 
-// TestSampling: whoever has seed and nonce draws the same; an assessor sees
-// when what he drew was changed, left out or drawn again.
-func TestSampling(t *testing.T) {
-	var population []string
+// drawn is a sampling of a thousand units, in the ledger of a world.
+func (w *world) drawn(id string, nonce []byte) sampling.Sampling {
+	s := sampling.Sampling{
+		ID: id, Of: sampling.Devices, Begun: w.now, By: core.Actor{Kind: core.ActorStaff, ID: "pfounder"}, Seed: bytes.Repeat([]byte{3}, 32), Size: 25,
+		Taken: w.now.Add(time.Second), Assessor: core.Actor{Kind: core.ActorStaff, ID: "pauditor"}, Nonce: nonce,
+	}
 	for i := range 1000 {
-		population = append(population, "d"+strings.Repeat("x", i%7)+string(rune('a'+i%26))+time.Duration(i).String())
+		s.Population = append(s.Population, fmt.Sprintf("unit-%04d", i))
 	}
-	nonce := bytes.Repeat([]byte{7}, 16)
-	s, err := Draw("devices", core.Actor{Kind: core.ActorStaff, ID: "pauditor"}, dawn, []byte("root of a checkpoint"), nonce, population, 25)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slices.Reverse(population)
-	again, err := Draw("devices", s.Assessor, dawn, s.Seed, nonce, population, 25)
-	if err != nil || !slices.Equal(s.Drawn, again.Drawn) || len(s.Drawn) != 25 {
-		t.Errorf("drawn again: %d and %d, %v", len(s.Drawn), len(again.Drawn), err)
-	}
-	for name, other := range map[string][]string{
-		"another nonce":            Sample(s.Seed, bytes.Repeat([]byte{8}, 16), s.Population, 25),
-		"another seed":             Sample([]byte("other"), nonce, s.Population, 25),
-		"seed and id run together": Sample([]byte("root of a checkpointd"), nonce, s.Population, 25),
-	} {
-		if slices.Equal(s.Drawn, other) {
-			t.Errorf("%s draws the same", name)
-		}
-	}
-	for name, err := range map[string]error{
-		"a short nonce":  second(Draw("x", s.Assessor, dawn, s.Seed, nonce[:15], population, 1)),
-		"an id twice":    second(Draw("x", s.Assessor, dawn, s.Seed, nonce, []string{"a", "a"}, 1)),
-		"more than are":  second(Draw("x", s.Assessor, dawn, s.Seed, nonce, []string{"a"}, 2)),
-		"none":           second(Draw("x", s.Assessor, dawn, s.Seed, nonce, population, 0)),
-		"nobody's":       second(Draw("x", core.Actor{}, dawn, s.Seed, nonce, population, 1)),
-		"without a seed": second(Draw("x", s.Assessor, dawn, nil, nonce, population, 1)),
-	} {
-		if core.KindOf(err) != core.Invalid {
-			t.Errorf("%s is drawn: %v", name, err)
-		}
-	}
-
-	w, k := newWorld(5), newKey(t)
-	w.live(2)
-	o := w.options()
-	o.Samplings = []Sampling{s}
-	f := w.sealed(t, o, k)
-	trust := w.trust(k, nil)
-	trust.Nonces = [][]byte{nonce}
-	if r := mustVerify(t, f, trust); !r.OK() || r.Samplings != 1 {
-		t.Errorf("an honest sampling: %v", r.Faults)
-	}
-	trust.Nonces = [][]byte{bytes.Repeat([]byte{9}, 16)}
-	if r := mustVerify(t, f, trust); r.OK() || len(r.Faults) != 2 {
-		t.Errorf("a sampling with another nonce: %v", r.Faults)
-	}
-	lie := s
-	lie.Drawn = slices.Clone(s.Drawn)
-	lie.Drawn[3] = s.Population[slices.IndexFunc(s.Population, func(id string) bool { return !slices.Contains(s.Drawn, id) })]
-	slices.Sort(lie.Drawn)
-	o.Samplings = []Sampling{lie}
-	if _, err := Collect(t.Context(), o); core.ReasonOf(err) != "evidence-altered" {
-		t.Errorf("a sample that was not drawn is exported: %v", err)
-	}
+	s.Drawn = sampling.Sample(s.Seed, s.Nonce, s.Population, s.Size)
+	return s
 }
 
-func second[T any](_ T, err error) error { return err }
+// TestSampling: an assessor finds in the bundle what he drew, and sees when it
+// was changed, left out, drawn again, or from a population that the ledger did
+// not hold before the nonce.
+func TestSampling(t *testing.T) {
+	nonce := bytes.Repeat([]byte{7, 1}, 8)
+	k := newKey(t)
+	honest := func() (*world, sampling.Sampling) {
+		w := newWorld(5)
+		w.live(1)
+		s := w.drawn("sone", nonce)
+		w.record(s.BegunRecord())
+		w.record(s.DrawnRecord())
+		w.live(2)
+		return w, s
+	}
+	bundled := func(w *world, all ...sampling.Sampling) (Report, error) {
+		o := w.options()
+		o.Samplings = all
+		d, err := Collect(t.Context(), o)
+		if err != nil {
+			return Report{}, err
+		}
+		f, err := d.finish(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trust := w.trust(k, nil)
+		trust.Nonces = [][]byte{nonce}
+		return mustVerify(t, f, trust), nil
+	}
+	w, s := honest()
+	if r, err := bundled(w, s); err != nil || !r.OK() || r.Samplings != 1 {
+		t.Errorf("an honest sampling: %v, %v", err, r.Faults)
+	}
+	if r, err := bundled(w); err != nil || len(r.Faults) != 1 || !strings.Contains(r.Faults[0], "left out") {
+		t.Errorf("a sampling that is left out: %v, %v", err, r.Faults)
+	}
+	o := w.options()
+	o.Samplings = []sampling.Sampling{s}
+	trust := w.trust(k, nil)
+	trust.Nonces = [][]byte{bytes.Repeat([]byte{9, 1}, 8)}
+	if r := mustVerify(t, w.sealed(t, o, k), trust); r.OK() || len(r.Faults) != 2 {
+		t.Errorf("a sampling with another nonce: %v", r.Faults)
+	}
+
+	fewer := s
+	fewer.Population = slices.DeleteFunc(slices.Clone(s.Population), func(id string) bool { return id == s.Drawn[0] })
+	fewer.Drawn = sampling.Sample(s.Seed, nonce, fewer.Population, s.Size)
+	other := s
+	other.Drawn = slices.Clone(s.Drawn)
+	other.Drawn[3] = s.Population[slices.IndexFunc(s.Population, func(id string) bool { return !slices.Contains(s.Drawn, id) })]
+	slices.Sort(other.Drawn)
+	seed := s
+	seed.Seed = bytes.Repeat([]byte{4}, 32)
+	seed.Drawn = sampling.Sample(seed.Seed, nonce, seed.Population, seed.Size)
+	undrawn := s
+	undrawn.Taken, undrawn.Assessor, undrawn.Nonce, undrawn.Drawn = time.Time{}, core.Actor{}, nil, nil
+	by := s
+	by.Assessor.ID = "pfounder"
+	for name, lie := range map[string]sampling.Sampling{
+		"a unit is swapped": other, "a unit was taken away once the nonce was known": fewer, "another seed": seed, "nobody drew it": undrawn, "somebody else drew it": by,
+	} {
+		if _, err := bundled(w, lie); core.ReasonOf(err) != "evidence-altered" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := bundled(w, s, s); core.ReasonOf(err) != "evidence-altered" {
+		t.Errorf("the same twice: %v", err)
+	}
+
+	w = newWorld(5)
+	w.live(1)
+	s = w.drawn("sone", nonce)
+	w.record(s.DrawnRecord()) // the maker heard the nonce first
+	w.record(s.BegunRecord())
+	w.live(2)
+	if _, err := bundled(w, s); core.ReasonOf(err) != "evidence-altered" {
+		t.Errorf("a population from after the nonce: %v", err)
+	}
+	w, s = honest()
+	again := w.drawn("stwo", nonce)
+	w.record(again.BegunRecord())
+	w.record(again.DrawnRecord())
+	w.live(1)
+	if _, err := bundled(w, s, again); core.ReasonOf(err) != "evidence-altered" {
+		t.Errorf("a second sampling with the same nonce: %v", err)
+	}
+	w, s = honest()
+	late := w.drawn("slate", bytes.Repeat([]byte{8, 1}, 8))
+	w.record(late.BegunRecord())
+	if r, err := bundled(w, s, late); err != nil || !r.OK() || r.Samplings != 1 {
+		t.Errorf("one whose nonce the ledger does not hold: %v, %v", err, r.Faults)
+	}
+}
 
 // cosigned is a checkpoint of the world that a real witness looked at, at a
 // time.

@@ -250,7 +250,7 @@ func (v *verifier) samples(e *evidence) {
 		}
 	}
 	for i, n := range v.t.Nonces {
-		if !slices.ContainsFunc(e.samplings, func(s Sampling) bool { return bytes.Equal(n, s.Nonce) }) {
+		if !slices.ContainsFunc(e.samplings, func(s sample) bool { return bytes.Equal(n, s.Nonce) }) {
 			v.bad.add("what you drew with nonce %d is left out", i+1)
 		}
 	}
