@@ -110,6 +110,14 @@ func TestSampling(t *testing.T) {
 	if _, err := bundled(w, s); core.ReasonOf(err) != "evidence-altered" {
 		t.Errorf("a population from after the nonce: %v", err)
 	}
+	w = newWorld(5)
+	w.live(1)
+	w.record(other.BegunRecord())
+	w.record(other.DrawnRecord()) // and the ledger was told the lie, too
+	w.live(2)
+	if _, err := bundled(w, other); core.ReasonOf(err) != "evidence-altered" {
+		t.Errorf("the maker's choice for a draw: %v", err)
+	}
 	w, s = honest()
 	again := w.drawn("stwo", nonce)
 	w.record(again.BegunRecord())
