@@ -16,6 +16,7 @@ func commands() []*command {
 		checkCommands(),
 		probeCommands(),
 		evidenceCommands(),
+		sampleCommands(),
 		witnessCommands(),
 		ledgerCommands(),
 		backupCommands(),

@@ -32,7 +32,8 @@ minute; the file has the proofs. What is shared is not certified.`,
 and the observations that it rests on. It needs no server and opens no network. The key
 of the ledger has to come from elsewhere (hawser ledger key, the maker's web site, an
 earlier bundle); without it the certificate is "self-consistent only". The exit code is
-1 when anything is wrong.`,
+0 when it is proved, 1 when anything is wrong, 4 for "self-consistent only", 5 where
+--witness names somebody who did not cosign.`,
 			example: "hawser device verify A1.certificate.json --log-key KEY",
 			flags: func(e *env) {
 				e.str("log-key", "", "the ledger's public `key` (NAME+ID+KEY), from elsewhere")
@@ -89,10 +90,7 @@ func deviceVerify(_ context.Context, e *env) error {
 	if err := e.print(r, func(w io.Writer) { unitReport(w, &r) }); err != nil {
 		return err
 	}
-	if len(r.Faults) > 0 {
-		return &quiet{exitFailed}
-	}
-	return nil
+	return standing(len(r.Faults) == 0, r.Standing, len(t.Witnesses) > 0 && len(r.Witnesses) == 0)
 }
 
 func unitReport(w io.Writer, r *bundle.UnitReport) {

@@ -14,6 +14,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/assurance/bundle"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/sampling"
 	"github.com/hawser-iot/hawser/internal/server"
 )
 
@@ -40,7 +41,7 @@ period, the proofs that they stand in the ledger, verdicts, claims, cross-walk, 
 files, a page to read, and SHA256SUMS with a signature that ssh-keygen verifies. Without
 --key it writes a draft, to be signed on the machine that has the key: hawser evidence
 sign. No personal data is in it. That it was exported stands in the ledger.`,
-			example: "hawser evidence export bundle-2026-11 --key evidence.key",
+			example: "hawser evidence export bundle-2026-11 --key evidence.key --earlier checkpoint-of-last-month",
 			flags: func(e *env) {
 				e.str("key", "", "the evidence key's `file`; without it a draft FOLDER.tar is written")
 				e.str("since", "", "also what was observed since this `time`: 2026-11-01T00:00:00Z")
@@ -74,13 +75,17 @@ elsewhere. Without them it says "self-consistent only", without a witness "unwit
 It needs no server and opens no network. Stock tools do the first part:
   cd FOLDER && sha256sum -c SHA256SUMS
   ssh-keygen -Y verify -f SIGNERS -I evidence -n hawser-evidence -s SHA256SUMS.sig < SHA256SUMS
-The exit code is 1 when anything is wrong.`,
-			example: "hawser evidence verify bundle-2026-11 --signers evidence.key.signers",
+An assessor gives the nonces of the samples: each must be in the bundle, and no other.
+The exit code is 0 when it is proved, and by a witness where --witness names one;
+1 when anything is wrong, 4 for "self-consistent only", 5 for "unwitnessed" where a
+witness was named.`,
+			example: "hawser evidence verify bundle-2026-11 --signers evidence.key.signers --checkpoint checkpoint-of-last-month",
 			flags: func(e *env) {
 				e.str("signers", "", "a `file` of allowed signers, from elsewhere")
 				e.str("checkpoint", "", "a checkpoint `file` obtained earlier, from elsewhere")
 				e.str("log-key", "", "the ledger's public `key` (NAME+ID+KEY), from elsewhere")
 				e.str("witness", "", "the public `key` of a witness, from elsewhere; several with commas")
+				e.str("nonce", "", "the `nonce` of each sample that you drew, as in hawser sample draw; several with commas")
 			},
 			run: evidenceVerify,
 		},
@@ -219,6 +224,15 @@ func evidenceVerify(ctx context.Context, e *env) error {
 	if k := *e.opt["witness"]; k != "" {
 		t.Witnesses = strings.Split(k, ",")
 	}
+	if text := *e.opt["nonce"]; text != "" {
+		for _, one := range strings.Split(text, ",") {
+			n, err := sampling.ParseNonce(one)
+			if err != nil {
+				return err
+			}
+			t.Nonces = append(t.Nonces, n)
+		}
+	}
 	t.Checks = server.DeclaredChecks()
 	r, err := bundle.VerifyDir(ctx, e.args[0], t)
 	if err != nil {
@@ -246,14 +260,31 @@ func evidenceVerify(ctx context.Context, e *env) error {
 		fmt.Fprintf(w, "\nsigned by      %s (%s)\n", signer, r.Fingerprint)
 		fmt.Fprintf(w, "verdicts at    %s\n", r.At.UTC().Format("2006-01-02 15:04:05 UTC"))
 		fmt.Fprintf(w, "rests on       %d observations and %d trials in rounds %d to %d, %d entries of %s\n", r.Observations, r.Trials, r.First, r.Last, r.Entries, r.Origin)
+		if r.Samplings > 0 {
+			mine := "; give --nonce to see whether they are yours"
+			if t.Nonces != nil {
+				mine = ", drawn with the nonces given"
+			}
+			fmt.Fprintf(w, "samples        %d%s\n", r.Samplings, mine)
+		}
 		if v.Headline != "" {
 			fmt.Fprintf(w, "%s\n", v.Headline)
 		}
 	}); err != nil {
 		return err
 	}
-	if !r.OK() {
+	return standing(r.OK(), r.Standing, len(t.Witnesses) > 0 && len(r.Witnesses) == 0)
+}
+
+// standing is the outcome of verifying what others handed over.
+func standing(ok bool, s bundle.Standing, unwitnessed bool) error {
+	switch {
+	case !ok:
 		return &quiet{exitFailed}
+	case s != bundle.Proved:
+		return &quiet{exitSelfConsistent}
+	case unwitnessed:
+		return &quiet{exitUnwitnessed}
 	}
 	return nil
 }

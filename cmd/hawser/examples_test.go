@@ -17,6 +17,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/house"
 	"github.com/hawser-iot/hawser/internal/store"
+	"github.com/hawser-iot/hawser/internal/witness"
 )
 
 // story is the order in which the examples are typed. `demo` and `serve` go on
@@ -25,7 +26,7 @@ var story = []string{
 	"config describe", "config check", "version", "declaration check", "declaration diff", "declaration schema",
 	"declaration list", "declaration publish", "review list", "review take-back", "device list", "device add", "ENROL", "device code", "status", "doctor", "device show", "counts",
 	"check list", "check run", "check claims", "check selftest",
-	"people founder", "people list", "JOIN", "people roles", "people assessor", "people disable", "people erase", "people refound", "evidence key", "evidence export", "evidence verify", "evidence sign", "ledger key", "witness", "probe", "device certify", "device verify", "read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
+	"people founder", "people list", "JOIN", "people roles", "people assessor", "people disable", "people erase", "people refound", "evidence key", "sample begin", "sample draw", "sample show", "sample list", "evidence export", "evidence verify", "evidence sign", "ledger key", "witness", "probe", "device certify", "device verify", "read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
 	"backup", "erase", "ledger show", "device reopen", "device revoke", "demo search", "STOP", "ledger new-origin", "restore",
 }
 
@@ -85,7 +86,7 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 	write("aria-v2.yaml", string(aria))
 	write("aria-v3.yaml", strings.Replace(strings.Replace(string(aria), "version: 3", "version: 4", 1), "keep: 30d", "keep: 60d", 1))
 
-	hold, person, review, ledgerKey, door, outside := "", "", "", "KEY", "https://localhost:8443", ""
+	hold, person, review, sample, ledgerKey, door, outside := "", "", "", "", "KEY", "https://localhost:8443", ""
 	run := func(name string, args ...string) string {
 		t.Helper()
 		code, out, errs := try(t, args...)
@@ -114,7 +115,7 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 				continue
 			}
 			line := strings.NewReplacer("/srv/hawser-restored", dir+"/restored", "/srv/hawser", dir+"/hawser", "/etc/hawser", dir+"/hawser",
-				"/mnt/backups/", dir+"/", "h-4f2a", hold, "pabcdefghijkl", person, "rabcdefghijklmnop", review, "https://localhost:8443", door, "https://maker.example --devices maker.example:8883", outside, "--log-key KEY", "--log-key "+ledgerKey, "root.pem", dir+"/hawser/keys/ca/root.pem", "2026-12-31", time.Now().UTC().AddDate(0, 1, 0).Format(time.DateOnly), "2026-11-01", time.Now().UTC().AddDate(0, -1, 0).Format(time.DateOnly),
+				"/mnt/backups/", dir+"/", "h-4f2a", hold, "pabcdefghijkl", person, "rabcdefghijklmnop", review, "sabcdefghijklmnop", sample, "https://localhost:8443", door, "https://maker.example --devices maker.example:8883", outside, "--log-key KEY", "--log-key "+ledgerKey, "root.pem", dir+"/hawser/keys/ca/root.pem", "2026-12-31", time.Now().UTC().AddDate(0, 1, 0).Format(time.DateOnly), "2026-11-01", time.Now().UTC().AddDate(0, -1, 0).Format(time.DateOnly),
 				"clock confirm 2026-11-22", "clock confirm "+time.Now().UTC().Format(time.DateOnly)).Replace(c.example)
 			args := words(line)[1:]
 			if programs && !slices.Contains(args, "--json") {
@@ -208,14 +209,20 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 			_, mqtt, _ := net.SplitHostPort(st.Devices)
 			ledgerKey, door = k.Key, "https://localhost:"+port
 			outside = door + " --devices localhost:" + mqtt + " --roots " + dir + "/hawser/keys/ca/root.pem"
-		case "evidence sign": // on another machine, of a draft
-			run("evidence export", "evidence", "export", "draft-2026-11", "--home", dir+"/hawser")
-		case "ledger verify": // wants an older checkpoint and a file
+		case "sample draw": // the one that was begun
+			var all []struct{ Sample string }
+			if err := json.Unmarshal([]byte(run("sample list", "sample", "list", "--json")), &all); err != nil || len(all) != 1 {
+				t.Fatalf("samples: %v, %v", all, err)
+			}
+			sample = all[0].Sample
+		case "evidence export": // shows that the ledger grew out of an older checkpoint
 			b, err := os.ReadFile("hawser/keys/checkpoint")
 			if err != nil {
 				t.Fatal(err)
 			}
 			write("checkpoint-of-last-month", string(b))
+		case "evidence sign": // on another machine, of a draft
+			run("evidence export", "evidence", "export", "draft-2026-11", "--home", dir+"/hawser")
 		case "ledger new-origin":
 			if err := os.Remove("hawser/keys/checkpoint"); err != nil {
 				t.Fatal(err)
@@ -225,6 +232,28 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 		switch name {
 		case "device add":
 			enrolment = regexp.MustCompile(`[0-9A-Z]{5}(-[0-9A-Z]{5})+`).FindString(out)
+		case "sample show":
+			if !strings.Contains(out, "A1") {
+				t.Errorf("the only unit was not drawn: %s", out)
+			}
+		case "evidence verify":
+			// An assessor's nonce, and then somebody's that drew nothing.
+			for nonce, want := range map[string]int{"8f3a77c2095be1d64f10a9b3c85d2e71": exitOK, "00f3a77c2095be1d64f10a9b3c85d2e7": exitFailed} {
+				if code, out, errs := try(t, append(example(name), "--nonce", nonce)...); code != want {
+					t.Errorf("verified with the nonce %s: exit %d\n%s%s", nonce, code, out, errs)
+				}
+			}
+			// Without a checkpoint from elsewhere, and with a witness that never was.
+			if code, _, errs := try(t, "evidence", "verify", "bundle-2026-11", "--signers", "evidence.key.signers"); code != exitSelfConsistent {
+				t.Errorf("self-consistent only: exit %d, %s", code, errs)
+			}
+			stranger, err := witness.CreateKey(filepath.Join(t.TempDir(), "key"), "never.example/asked")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if code, _, errs := try(t, append(example(name), "--witness", stranger.Verifier())...); code != exitUnwitnessed {
+				t.Errorf("unwitnessed: exit %d, %s", code, errs)
+			}
 		case "read":
 			if !strings.Contains(out, "21.4") {
 				t.Errorf("read shows no reading: %s", out)

@@ -32,6 +32,11 @@ const (
 	exitMisuse   = 2 // the command line is wrong
 	exitNoServer = 3 // the running server cannot be reached
 
+	// Of verifying what others hand over: nothing is wrong with it, but it
+	// proves less than was asked for.
+	exitSelfConsistent = 4 // signer or ledger came out of it and from nowhere else
+	exitUnwitnessed    = 5 // none of the witnesses that were named cosigned it
+
 	exitStopped = 130 // it was interrupted, and nothing is half done
 )
 

@@ -3,6 +3,7 @@ package api
 import (
 	"github.com/hawser-iot/hawser/internal/assurance"
 	"github.com/hawser-iot/hawser/internal/check"
+	"github.com/hawser-iot/hawser/internal/sampling"
 )
 
 // told is what people are told of a route, besides pattern and permission.
@@ -71,6 +72,10 @@ func operations() map[string]told {
 		"POST /v1/checks/run":               {says: "Take a look with the checks of a row, with one, or with all.", request: RunRequest{}, answer: assurance.State{}, long: true},
 		"POST /v1/checks/selftest":          {says: "Try every violation on a twin.", answer: []check.Proof{}, long: true},
 		"POST /v1/evidence":                 {says: "Everything that is proved, as a tar stream to be signed where the evidence key is.", request: EvidenceRequest{}, media: tar},
+		"GET /v1/samples":                   {says: "All samples that assessors drew or began, newest first, without their populations.", answer: []sampling.Sampling{}},
+		"POST /v1/samples":                  {says: "Begin a sample: what can be drawn goes to the ledger before the nonce is known.", request: SampleRequest{}, answer: Sample{}},
+		"GET /v1/samples/{sample}":          {says: "One sample, and what was drawn.", answer: Sample{}},
+		"POST /v1/samples/{sample}/draw":    {says: "Draw a sample with the assessor's nonce, once and for all.", request: DrawRequest{}, answer: Sample{}},
 		"GET /v1/ledger/key":                {says: "The public key of the ledger, for who pins it.", answer: LedgerKey{}},
 		"GET /v1/claims":                    {says: "The public promises of the products, and how they stand.", answer: []assurance.ClaimState{}},
 		"GET /v1/waivers":                   {says: "All waivers that were asked for, newest first.", answer: []assurance.Waiver{}},

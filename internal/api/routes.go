@@ -57,6 +57,7 @@ type Deps struct {
 	Evidence     Evidence
 	Units        Units
 	Reviews      Reviews
+	Samples      Samples
 }
 
 type handlers struct{ Deps }
@@ -89,7 +90,7 @@ func Routes(d Deps) []Route {
 		{"GET /v1/ledger/export", "ledger.read", h.export},
 		{"GET /v1/ledger/checkpoint", "ledger.read", h.checkpoint},
 		{"POST /v1/verify", "ledger.read", h.verify},
-	}, slices.Concat(proofRoutes(h), peopleRoutes(h), reviewRoutes(h))...)
+	}, slices.Concat(proofRoutes(h), peopleRoutes(h), reviewRoutes(h), sampleRoutes(h))...)
 }
 
 func deviceIn(r *http.Request) (core.DeviceID, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/ledger"
+	"github.com/hawser-iot/hawser/internal/sampling"
 )
 
 const (
@@ -43,6 +44,11 @@ func (s *server) openAssurance(ctx context.Context) error {
 	if s.assure, err = assurance.New(ctx, assurance.Deps{
 		Update: update[assurance.Tx](s.store), View: view[assurance.Tx](s.store), Checks: registry,
 		Declarations: s.decl, Ledger: s.waivers, Program: s.opt.Version, Now: s.opt.Now,
+	}); err != nil {
+		return err
+	}
+	if s.samples, err = sampling.New(sampling.Deps{
+		Update: update[sampling.Tx](s.store), View: view[sampling.Tx](s.store), Populations: populations{s}, Now: s.opt.Now,
 	}); err != nil {
 		return err
 	}

@@ -53,7 +53,11 @@ func (e evidence) Draft(ctx context.Context, by core.Actor, since time.Time, ear
 	if err != nil {
 		return err
 	}
-	draft, err := bundle.Collect(ctx, bundle.Options{From: since, Input: in, Policies: policies, Rounds: s.assure, Log: s.ledger, Earlier: earlier, Checkpoint: cosigned})
+	drawn, err := s.samples.Drawn(ctx)
+	if err != nil {
+		return err
+	}
+	draft, err := bundle.Collect(ctx, bundle.Options{From: since, Samplings: drawn, Input: in, Policies: policies, Rounds: s.assure, Log: s.ledger, Earlier: earlier, Checkpoint: cosigned})
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/journal"
 	"github.com/hawser-iot/hawser/internal/ledger"
+	"github.com/hawser-iot/hawser/internal/sampling"
 	"github.com/hawser-iot/hawser/internal/seal"
 	"github.com/hawser-iot/hawser/internal/store"
 	"github.com/hawser-iot/hawser/internal/telemetry"
@@ -89,6 +90,7 @@ type server struct {
 	followed follower
 	inside   *inside
 	assure   *assurance.Service
+	samples  *sampling.Service
 	rounds   *checker
 	waivers  roundsIn  // the ledger's records of waivers
 	staff    *followed // and of people

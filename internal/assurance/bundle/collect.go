@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/assurance"
-	"github.com/hawser-iot/hawser/internal/assurance/sampling"
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
 	"github.com/hawser-iot/hawser/internal/ledger"
 	"github.com/hawser-iot/hawser/internal/ledger/verify"
+	"github.com/hawser-iot/hawser/internal/sampling"
 )
 
 // Rounds is where rounds are kept; assurance.Service is one.

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/hawser-iot/hawser/internal/assurance/sampling"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/ledger"
 	"github.com/hawser-iot/hawser/internal/ledger/verify"
+	"github.com/hawser-iot/hawser/internal/sampling"
 )
 
 // maxSamplings bounds the samples in one bundle.

@@ -12,16 +12,16 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/assurance"
-	"github.com/hawser-iot/hawser/internal/assurance/sampling"
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/sampling"
 	"github.com/hawser-iot/hawser/internal/witness"
 )
 
 // drawn is a sampling of a thousand units, in the ledger of a world.
 func (w *world) drawn(id string, nonce []byte) sampling.Sampling {
 	s := sampling.Sampling{
-		ID: id, Of: sampling.Devices, Begun: w.now, By: core.Actor{Kind: core.ActorStaff, ID: "pfounder"}, Seed: bytes.Repeat([]byte{3}, 32), Size: 25,
+		ID: id, Of: sampling.Devices, Begun: w.now, By: core.Actor{Kind: core.ActorStaff, ID: "pfounder"}, Seed: bytes.Repeat([]byte{3}, 32), Size: 25, Total: 1000,
 		Taken: w.now.Add(time.Second), Assessor: core.Actor{Kind: core.ActorStaff, ID: "pauditor"}, Nonce: nonce,
 	}
 	for i := range 1000 {
@@ -78,6 +78,7 @@ func TestSampling(t *testing.T) {
 
 	fewer := s
 	fewer.Population = slices.DeleteFunc(slices.Clone(s.Population), func(id string) bool { return id == s.Drawn[0] })
+	fewer.Total = 999
 	fewer.Drawn = sampling.Sample(s.Seed, nonce, fewer.Population, s.Size)
 	other := s
 	other.Drawn = slices.Clone(s.Drawn)

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hawser-iot/hawser/internal/assurance/sampling"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/sampling"
 	"github.com/hawser-iot/hawser/internal/store"
 )
 
@@ -23,7 +23,7 @@ func Sampling(t *testing.T, open func(testing.TB) *store.Store) {
 		population = append(population, fmt.Sprintf("unit-%06d", i))
 	}
 	first := sampling.Sampling{
-		ID: "sfirst", Of: sampling.Devices, Begun: at.Add(time.Minute), By: core.Actor{Kind: core.ActorStaff, ID: "pada"}, Seed: []byte{1, 2, 3}, Size: 3, Population: population,
+		ID: "sfirst", Of: sampling.Devices, Begun: at.Add(time.Minute), By: core.Actor{Kind: core.ActorStaff, ID: "pada"}, Seed: []byte{1, 2, 3}, Size: 3, Total: 5000, Population: population,
 	}
 	second := sampling.Sampling{
 		ID: "ssecond", Of: sampling.RecordsOf("read-session-opened"), From: at.Add(-time.Hour), Until: at, Begun: at, By: core.Job("x"), Seed: []byte{4}, Size: 1, Population: []string{"000000000007"},

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hawser-iot/hawser/internal/assurance/sampling"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/sampling"
 	"github.com/hawser-iot/hawser/internal/store"
 )
 
@@ -30,6 +30,13 @@ type pool struct {
 func (p *pool) Population(_ context.Context, q sampling.Request, _ []byte) ([]string, error) {
 	p.asked = append(p.asked, q)
 	return slices.Clone(p.ids), nil
+}
+
+func (p *pool) Items(_ context.Context, s sampling.Sampling) (out []sampling.Item, _ error) {
+	for _, id := range s.Drawn {
+		out = append(out, sampling.Item{ID: id, Gone: !slices.Contains(p.ids, id)})
+	}
+	return out, nil
 }
 
 type world struct {
@@ -104,6 +111,9 @@ func TestDraw(t *testing.T) {
 	if _, err := w.Draw(t.Context(), assessor, "snone", []byte("another nonce :-)")); core.KindOf(err) != core.Unknown {
 		t.Errorf("a sample that there is not: %v", err)
 	}
+	if x, items, err := w.Look(t.Context(), s.ID); err != nil || len(items) != 25 || items[0].ID != drawn.Drawn[0] || x.ID != s.ID || !items[24].Gone && !items[12].Gone {
+		t.Errorf("what was drawn: %v, %v", err, items)
+	}
 	all, err := w.Drawn(t.Context())
 	if err != nil || len(all) != 1 || all[0].ID != s.ID || len(all[0].Population) != 1000 {
 		t.Errorf("what a bundle takes along: %v, %d", err, len(all))
@@ -143,7 +153,7 @@ func TestSteering(t *testing.T) {
 		"a smaller population": func(s *sampling.Sampling) {
 			s.Population = slices.DeleteFunc(s.Population, func(id string) bool { return id == want[0] })
 		},
-		"an id twice":   func(s *sampling.Sampling) { s.Population = append(s.Population, s.Population[999]) },
+		"an id twice":   func(s *sampling.Sampling) { s.Population, s.Total = append(s.Population, s.Population[999]), 1001 },
 		"not sorted":    func(s *sampling.Sampling) { slices.Reverse(s.Population) },
 		"a line's end":  func(s *sampling.Sampling) { s.Population[0] = "\n" },
 		"no assessor":   func(s *sampling.Sampling) { s.Assessor = core.Actor{} },
@@ -155,8 +165,9 @@ func TestSteering(t *testing.T) {
 		"devices over a period": func(s *sampling.Sampling) {
 			s.From, s.Until = dawn, dawn.Add(time.Hour)
 		},
-		"more than are": func(s *sampling.Sampling) { s.Size = 1001 },
-		"not drawn":     func(s *sampling.Sampling) { s.Taken = time.Time{} },
+		"fewer are said": func(s *sampling.Sampling) { s.Total = 999 },
+		"more than are":  func(s *sampling.Sampling) { s.Size = 1001 },
+		"not drawn":      func(s *sampling.Sampling) { s.Taken = time.Time{} },
 	} {
 		bad := s
 		bad.Population, bad.Drawn = slices.Clone(s.Population), slices.Clone(s.Drawn)

@@ -66,7 +66,8 @@ type Sampling struct {
 	// devices into names that lead nowhere without it (Unit).
 	Seed       Hex      `json:"seed"`
 	Size       int      `json:"size"`
-	Population []string `json:"population,omitempty"` // sorted, each once
+	Total      int      `json:"total"`                // how many there are to draw from
+	Population []string `json:"population,omitempty"` // sorted, each once; lists leave it out
 
 	Taken    time.Time  `json:"taken,omitzero"` // zero: the nonce is not known yet
 	Assessor core.Actor `json:"assessor,omitzero"`
@@ -150,6 +151,8 @@ func (s *Sampling) checkBegun() error {
 		return errors.New("records are sampled over a period, devices are not")
 	case len(s.Seed) != seedBytes:
 		return fmt.Errorf("the seed has %d bytes, not %d", len(s.Seed), seedBytes)
+	case s.Total != len(s.Population):
+		return fmt.Errorf("%d are said to be there, %d are", s.Total, len(s.Population))
 	case len(s.Population) > MaxPopulation || s.Size < 1 || s.Size > MaxSize || s.Size > len(s.Population):
 		return fmt.Errorf("%d of %d cannot be drawn", s.Size, len(s.Population))
 	}
@@ -173,7 +176,7 @@ func (s *Sampling) BegunRecord() core.Record {
 		{Name: "until", Value: timeText(s.Until)},
 		{Name: "seed", Value: hex.EncodeToString(s.Seed)},
 		{Name: "size", Value: strconv.Itoa(s.Size)},
-		{Name: "population", Value: strconv.Itoa(len(s.Population))},
+		{Name: "population", Value: strconv.Itoa(s.Total)},
 		{Name: "digest", Value: digest(s.Population).String()},
 	}}
 }

@@ -41,6 +41,25 @@ type Tx interface {
 type Populations interface {
 	// Population is what a request asks to sample, in any order, each once.
 	Population(ctx context.Context, q Request, seed []byte) ([]string, error)
+	// Items says what was drawn, in the order of Sampling.Drawn.
+	Items(ctx context.Context, s Sampling) ([]Item, error)
+}
+
+// Item is one that was drawn: what an assessor asks to be shown. Devices have a
+// Device, a Unit and a Product, records a Position, an Index, a Time and an
+// Actor.
+type Item struct {
+	ID   string `json:"id"`             // as in the population
+	Gone bool   `json:"gone,omitempty"` // it is not there any more: erased, or from an earlier ledger
+
+	Device  core.DeviceID  `json:"device,omitempty"`
+	Unit    string         `json:"unit,omitempty"` // its name in the ledger: Unit of the seed and this is ID
+	Product core.ProductID `json:"product,omitempty"`
+
+	Position uint64     `json:"position,omitempty"` // among all entries
+	Index    string     `json:"index,omitempty"`    // in this ledger
+	Time     time.Time  `json:"time,omitzero"`
+	Actor    core.Actor `json:"actor,omitzero"`
 }
 
 // Deps is what a Service stands on. All of it is required.
@@ -108,7 +127,7 @@ func (s *Service) Begin(ctx context.Context, by core.Actor, q Request) (Sampling
 	if len(all) > MaxPopulation {
 		return Sampling{}, core.E(core.Conflict, "sample-many", fmt.Sprintf("there are more than %d of %s", MaxPopulation, q.Of), "draw from a shorter period")
 	}
-	x.Population = slices.Sorted(slices.Values(all))
+	x.Population, x.Total = slices.Sorted(slices.Values(all)), len(all)
 	if err := x.Check(); err != nil {
 		return Sampling{}, fmt.Errorf("begin a sample: %w", err)
 	}
@@ -221,6 +240,19 @@ func (s *Service) Find(ctx context.Context, id string) (out Sampling, err error)
 		return Sampling{}, fmt.Errorf("read a sample: %w", err)
 	}
 	return out, nil
+}
+
+// Look is one sampling as a whole, and what was drawn.
+func (s *Service) Look(ctx context.Context, id string) (Sampling, []Item, error) {
+	x, err := s.Find(ctx, id)
+	if err != nil || !x.IsDrawn() {
+		return x, nil, err
+	}
+	items, err := s.d.Populations.Items(ctx, x)
+	if err != nil {
+		return x, nil, fmt.Errorf("look up what was drawn: %w", err)
+	}
+	return x, items, nil
 }
 
 // Drawn are those that were drawn, oldest first, as a whole: what a bundle
