@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/assurance"
@@ -206,6 +207,9 @@ func (c *Console) checkPage(w http.ResponseWriter, r *http.Request, v Visitor) e
 		return err
 	}
 	all := c.memory.of(id, found.Observation)
+	if i := slices.IndexFunc(all, func(s sight) bool { return s.Began.Before(v.From) }); i >= 0 {
+		all = all[:i] // newest first: the rest is from before an assessor's period
+	}
 	for _, s := range all[:min(len(all), sightsOnPage)] {
 		view.Sights = append(view.Sights, sightView{s, outcomeMark(s.Outcome)})
 	}

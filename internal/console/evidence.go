@@ -61,23 +61,41 @@ type evidenceView struct {
 	Round      uint64
 	Closed     time.Time
 	Principal  string // whom ssh-keygen is to expect
+	Samples    []sampleLine
+	May        bool // draw samples
+	Kinds      []string
+	First      string // day that a sample of records begins, and its last one
+	Last       string
+	From       time.Time // of an assessor's period; zero: everything is shown
 	Namespace  string
 }
 
-// evidenceSpans are how far back a bundle may begin.
-func evidenceSpans() []spanChoice {
+// evidenceSpans are how far back a bundle may begin: for an assessor, not
+// before the period.
+func evidenceSpans(now, from time.Time) []spanChoice {
 	const day = 24 * time.Hour
+	if !from.IsZero() {
+		return []spanChoice{{"now", "what the verdicts of now stand on", 0}, {"period", "since your period began", now.Sub(from)}}
+	}
 	return []spanChoice{{"now", "what the verdicts of now stand on", 0}, {"week", "7 days", 7 * day}, {"month", "30 days", 30 * day}, {"quarter", "90 days", 90 * day}, {"year", "a year", 365 * day}}
 }
 
 func (c *Console) evidencePage(w http.ResponseWriter, r *http.Request, v Visitor) error {
-	view := evidenceView{Checkpoint: c.d.Ledger.Latest(), LogKey: c.d.Ledger.VerifierKey(), Spans: evidenceSpans(), Principal: bundle.Principal, Namespace: bundle.Namespace}
+	view := evidenceView{Checkpoint: c.d.Ledger.Latest(), LogKey: c.d.Ledger.VerifierKey(), Spans: evidenceSpans(c.d.Now(), v.From), May: v.Holds("evidence.sample"), Kinds: recordKinds(), From: v.From, Principal: bundle.Principal, Namespace: bundle.Namespace}
 	last := c.d.Proof.LastRound()
 	view.Round, view.Closed = last.Number, last.Closed
 	var err error
 	if view.EvidenceInfo, err = c.d.Evidence.Info(r.Context()); err != nil {
 		return fmt.Errorf("read keys of evidence: %w", err)
 	}
+	if view.Samples, err = c.sampleLines(r.Context(), v); err != nil {
+		return err
+	}
+	first := v.From
+	if first.IsZero() {
+		first = c.d.Now().AddDate(0, -3, 0)
+	}
+	view.First, view.Last = first.UTC().Format(time.DateOnly), c.d.Now().UTC().Format(time.DateOnly)
 	return c.show(w, r, v, http.StatusOK, "evidence", page{
 		Title: "Evidence", Here: "/evidence", Data: view,
 		Lead: "What is proved here, for somebody who does not trust this server: plain files, which anybody verifies offline with stock tools.",
@@ -104,7 +122,7 @@ func (d *download) Write(p []byte) (int, error) {
 func (c *Console) exportEvidence(w http.ResponseWriter, r *http.Request, v Visitor) error {
 	var since time.Time
 	found := false
-	for _, s := range evidenceSpans() {
+	for _, s := range evidenceSpans(c.d.Now(), v.From) {
 		if found = s.ID == r.PostFormValue("span"); found {
 			if s.Back > 0 {
 				since = c.d.Now().Add(-s.Back)

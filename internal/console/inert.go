@@ -29,7 +29,7 @@ func views() map[string]any {
 	return map[string]any{
 		"today": todayView{}, "control": controlView{}, "check": historyView{}, "products": []productLine{}, "product": productView{},
 		"devices": devicesView{}, "device": deviceView{}, "readings": readingsView{}, "refusals": refusalsView{}, "people": peopleView{},
-		"ledger": ledgerView{}, "evidence": evidenceView{}, "waivers": waiversView{}, "reviews": reviewsView{}, "trouble": trouble{},
+		"ledger": ledgerView{}, "evidence": evidenceView{}, "waivers": waiversView{}, "reviews": reviewsView{}, "sample": sampleView{}, "trouble": trouble{},
 		"signin": signInForm{}, "stepup": signInForm{}, "setup": setUpForm{}, "offer": offerForm{}, "codes": codesForm{}, "account": accountView{},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/ledger"
@@ -24,6 +25,7 @@ type ledgerView struct {
 	Entries []entryLine // newest first
 	Older   string      // address of the next page; "": these are the oldest
 	Newest  string      // address of the first page; "": this is it
+	From    time.Time   // of an assessor's period: older entries are not shown; zero: all are
 }
 
 type entryLine struct {
@@ -34,12 +36,17 @@ type entryLine struct {
 // recordKinds are offered as filters; the ledger may hold others of later
 // versions, which the list without a filter shows.
 func recordKinds() []string {
-	out := []string{
-		"certificate-issued", "declaration-published", "device-added", "device-enrolled", "device-quarantined", "device-released", "device-revoked",
-		"enrolment-code-issued", "identity-finding", "ledger-origin-begun", "observations", "ownership-ended", "ownership-opened",
-		"read-session-closed", "read-session-opened", "waiver-approved", "waiver-asked", "waiver-ended",
+	return []string{
+		"account-guessed-at", "approver-waiting", "backup-written", "canary-planted", "certificate-issued", "clock-ahead", "clock-confirmed",
+		"declaration-published", "device-added", "device-enrolled", "device-quarantined", "device-released", "device-revoked", "enrolment-code-issued",
+		"epoch-damaged", "epoch-ended", "erasure-asked", "evidence-exported", "founders-ended", "founders-reviewed", "gate-counters-forgotten",
+		"identity-finding", "journal-loss", "ledger-origin-begun", "legal-hold-lost", "legal-hold-placed", "legal-hold-release-asked",
+		"legal-hold-released", "means-changed", "observations", "ownership-ended", "ownership-opened", "passkey-added", "passkey-removed",
+		"passkey-suspected", "person-disabled", "person-invited", "person-joined", "read-session-closed", "read-session-opened", "review-approved",
+		"review-opened", "review-rejected", "review-taken-back", "roles-changed", "sample-begun", "sample-drawn", "session-ended", "setup-link-replayed",
+		"setup-link-used", "sign-in-refused", "signed-in", "subject-erased", "subject-erased-again", "telemetry-batches", "undeclared-fields",
+		"unit-certified", "waiver-approved", "waiver-asked", "waiver-ended",
 	}
-	return out
 }
 
 func (c *Console) ledgerPage(w http.ResponseWriter, r *http.Request, v Visitor) error {
@@ -66,10 +73,16 @@ func (c *Console) ledgerPage(w http.ResponseWriter, r *http.Request, v Visitor) 
 	if err != nil {
 		return fmt.Errorf("read the ledger: %w", err)
 	}
+	view.From = v.From
 	for _, e := range found {
+		if e.Record.Time.Before(v.From) {
+			continue
+		}
 		view.Entries = append(view.Entries, entryLine{e, e.Origin != view.Status.Origin || e.Index < view.Signed.Size})
 	}
-	if n := len(found); n == entriesOnPage && found[n-1].Position > 0 {
+	// Entries are in the order in which they were written, which is almost that
+	// of their times: only a page that is all older ends an assessor's.
+	if n := len(found); n == entriesOnPage && found[n-1].Position > 0 && len(view.Entries) > 0 {
 		view.Older = ledgerURL(view.Kind, found[n-1].Position)
 	}
 	return c.show(w, r, v, http.StatusOK, "ledger", page{

@@ -206,7 +206,7 @@ func (m *memory) recall(ctx context.Context, p Proof) error {
 			m.byCheck[id] = list[max(0, len(list)-maxSights):]
 		}
 	}
-	for m.first > 1 && m.last-m.first < maxRecalled && time.Since(began) < recallTime {
+	for m.first > 1 && m.last+1-m.first < maxRecalled && time.Since(began) < recallTime {
 		step := min(m.first-1, 8)
 		seen, _, err := m.read(ctx, p, m.first-step, int(step))
 		if err != nil {

@@ -83,7 +83,7 @@ func (s *SignIn) Visitor(r *http.Request) (Visitor, error) {
 		return Visitor{}, err
 	}
 	v := Visitor{
-		Actor: ses.Actor(), Name: ses.Name, Approver: ses.Approver, Session: ses.ID, SteppedUp: ses.SteppedUp, Check: ses.May,
+		Actor: ses.Actor(), Name: ses.Name, Approver: ses.Approver, Session: ses.ID, SteppedUp: ses.SteppedUp, From: ses.Period.From, Check: ses.May,
 	}
 	for _, role := range ses.Roles {
 		v.Roles = append(v.Roles, string(role))

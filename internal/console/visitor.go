@@ -14,6 +14,9 @@ type Visitor struct {
 	Approver  bool
 	Session   string    // names the session, never its secret
 	SteppedUp time.Time // when a second factor was last proved
+	// From is where an assessor's period begins: nothing from before is shown.
+	// Zero for everybody else.
+	From time.Time
 	// Check is nil when the person may do what a permission names, core.Denied
 	// when not, and core.Unready with reason "step-up" when a passkey must be
 	// used first. Nil: nothing is permitted.

@@ -144,7 +144,7 @@ func newWorld(t testing.TB, fill func(*world)) *world {
 	must(t, err)
 	w.who = w.visitor("support", "operator", "security", "auditor", "administrator")
 	w.deps = Deps{
-		Declarations: w.decl, Reviews: reviewer{w.decl}, Devices: w.ids, Data: w.read, Running: &w.running, Ledger: w.log, People: &people{}, Evidence: &evidence{}, Origin: "https://console.northwind.example",
+		Declarations: w.decl, Reviews: reviewer{w.decl}, Devices: w.ids, Data: w.read, Running: &w.running, Ledger: w.log, People: &people{}, Evidence: &evidence{}, Samples: w.samples(t), Origin: "https://console.northwind.example",
 		Visitor: func(*http.Request) (Visitor, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -338,13 +338,26 @@ func (w *world) get(t testing.TB, url string) (int, string) {
 // post sends a form with the visitor's token.
 func (w *world) post(t testing.TB, url string, form ...string) (int, string) {
 	t.Helper()
+	return w.ask(t, w.form(t, url, form...))
+}
+
+// postHead is post, for where it leads to.
+func (w *world) postHead(t testing.TB, url string, form ...string) (int, http.Header) {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	w.c.ServeHTTP(rec, w.form(t, url, form...))
+	return rec.Code, rec.Header()
+}
+
+func (w *world) form(t testing.TB, url string, form ...string) *http.Request {
+	t.Helper()
 	body := tokenField + "=" + w.c.tokens.of(w.who)
 	for i := 0; i+1 < len(form); i += 2 {
 		body += "&" + form[i] + "=" + strings.NewReplacer(" ", "+", "&", "%26", "<", "%3C").Replace(form[i+1])
 	}
 	r := httptest.NewRequestWithContext(t.Context(), "POST", url, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	return w.ask(t, r)
+	return r
 }
 
 func (w *world) ask(t testing.TB, r *http.Request) (int, string) {

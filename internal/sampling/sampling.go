@@ -115,6 +115,9 @@ func digest(ids []string) core.Hash {
 	return sha256.Sum256([]byte("hawser sample v1\x00" + strings.Join(ids, "\n")))
 }
 
+// Digest is what the ledger holds of the population.
+func (s *Sampling) Digest() core.Hash { return digest(s.Population) }
+
 // IsDrawn reports whether the nonce is known.
 func (s *Sampling) IsDrawn() bool { return !s.Taken.IsZero() }
 
@@ -177,7 +180,7 @@ func (s *Sampling) BegunRecord() core.Record {
 		{Name: "seed", Value: hex.EncodeToString(s.Seed)},
 		{Name: "size", Value: strconv.Itoa(s.Size)},
 		{Name: "population", Value: strconv.Itoa(s.Total)},
-		{Name: "digest", Value: digest(s.Population).String()},
+		{Name: "digest", Value: s.Digest().String()},
 	}}
 }
 

@@ -280,3 +280,6 @@ func (s *Service) Drawn(ctx context.Context) (out []Sampling, err error) {
 	}
 	return out, nil
 }
+
+// After is the place behind a record among all entries.
+func (i Item) After() uint64 { return i.Position + 1 }
