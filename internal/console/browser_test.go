@@ -22,6 +22,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/house"
+	"github.com/hawser-iot/hawser/internal/sampling"
 	"github.com/hawser-iot/hawser/internal/store"
 	"github.com/hawser-iot/hawser/internal/telemetry"
 )
@@ -199,6 +200,18 @@ func pagesToSee() [][2]string {
 	}
 }
 
+// drawSamples has a sample drawn and one waiting, and says where they are.
+func (w *world) drawSamples(t *testing.T) [][2]string {
+	t.Helper()
+	drawn, err := w.deps.Samples.Begin(t.Context(), ada, sampling.Request{Of: sampling.Devices, Size: 5})
+	must(t, err)
+	_, err = w.deps.Samples.Draw(t.Context(), ada, drawn.ID, []byte("sixteen bytes :-)"))
+	must(t, err)
+	open, err := w.deps.Samples.Begin(t.Context(), ada, sampling.Request{Of: sampling.RecordsOf("observations"), Size: 3, From: w.now.AddDate(0, 0, -1), Until: w.now.AddDate(0, 0, 1)})
+	must(t, err)
+	return [][2]string{{"sample", "/evidence/samples/" + drawn.ID}, {"sample-open", "/evidence/samples/" + open.ID}}
+}
+
 // TestPagesInABrowser opens every page in a real browser, light and dark: the
 // page's policy stops nothing of ours, the accessibility rules find nothing
 // serious, every control can be reached with the keyboard, and the page is
@@ -210,7 +223,7 @@ func TestPagesInABrowser(t *testing.T) {
 	if err != nil {
 		t.Skip("there is no axe-core: `make deps` installs it")
 	}
-	for _, p := range pagesToSee() {
+	for _, p := range append(pagesToSee(), w.drawSamples(t)...) {
 		for _, scheme := range []string{"light", "dark"} {
 			name := p[0] + "-" + scheme
 			b.scheme(t, scheme)

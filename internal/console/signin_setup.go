@@ -51,7 +51,7 @@ func (s *SignIn) drawSetUp(w http.ResponseWriter, r *http.Request, v Visitor, st
 		f.Does = append(f.Does, fmt.Sprintf("%s: %s", role, role.Says()))
 	}
 	if !f.Period.IsZero() {
-		f.Does = []string{"assessor: reads what is proved in the period and the ledger, draws samples, takes the evidence along"}
+		f.Does = []string{"assessor: reads what is proved, and the ledger from the first day of the period on; draws samples, takes the evidence along"}
 	}
 	return s.c.show(w, r, v, status, "setup", page{Title: "Welcome", Narrow: true, Data: f})
 }
