@@ -15,6 +15,7 @@ func commands() []*command {
 		peopleCommands(),
 		checkCommands(),
 		probeCommands(),
+		waiverCommands(),
 		evidenceCommands(),
 		sampleCommands(),
 		witnessCommands(),

@@ -9,7 +9,8 @@ import (
 	"github.com/hawser-iot/hawser/internal/core"
 )
 
-// Proof says how everything stands, and looks again.
+// Proof says how everything stands, and looks again. Approving a waiver is a
+// person's, with a passkey, in the console.
 type Proof interface {
 	State(context.Context) (assurance.State, error)
 	// Run takes a look with the checks of a row, with one check, or with all,
@@ -20,7 +21,6 @@ type Proof interface {
 	Claims(context.Context) ([]assurance.ClaimState, error)
 	Waivers(context.Context) ([]assurance.Waiver, error)
 	AskWaiver(ctx context.Context, by core.Actor, q assurance.WaiverRequest) (assurance.Waiver, error)
-	ApproveWaiver(ctx context.Context, by core.Actor, id string) (assurance.Waiver, error)
 	EndWaiver(ctx context.Context, by core.Actor, id string) (assurance.Waiver, error)
 }
 
@@ -68,7 +68,6 @@ func proofRoutes(h handlers) []Route {
 		{"GET /v1/claims", "check.list", h.claims},
 		{"GET /v1/waivers", "check.list", h.waivers},
 		{"POST /v1/waivers", "waiver.ask", h.askWaiver},
-		{"POST /v1/waivers/{waiver}/approve", "waiver.approve", h.approveWaiver},
 		{"POST /v1/waivers/{waiver}/end", "waiver.ask", h.endWaiver},
 	}
 }
@@ -133,14 +132,6 @@ func (h handlers) askWaiver(w http.ResponseWriter, r *http.Request, by core.Acto
 	made, err := h.Proof.AskWaiver(r.Context(), by, assurance.WaiverRequest{
 		Row: assurance.RowID(req.Row), Subjects: req.Subjects, Reason: req.Reason, Instead: assurance.ControlID(req.Instead), Days: req.Days,
 	})
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, made)
-}
-
-func (h handlers) approveWaiver(w http.ResponseWriter, r *http.Request, by core.Actor) error {
-	made, err := h.Proof.ApproveWaiver(r.Context(), by, r.PathValue("waiver"))
 	if err != nil {
 		return err
 	}

@@ -60,6 +60,9 @@ func askable(w *Waiver, st *State, now time.Time) error {
 	if why != "" {
 		return core.E(core.Conflict, "waiver-scope", "row "+string(w.Row)+" cannot be waived: "+why, "mend it")
 	}
+	if len(open) == 0 {
+		return core.E(core.Conflict, "waiver-nothing", "no check looks at row "+string(w.Row)+" yet: there is nothing that could be named, and accepted", "it stays unproven; a waiver would say no more")
+	}
 	if len(w.Subjects) == 0 {
 		w.Subjects = slices.Sorted(slices.Values(open))
 	}

@@ -223,6 +223,9 @@ func TestWaivers(t *testing.T) {
 	)
 	page := w.must200(t, "/waivers?row=4.4")
 	wants(t, "ask", page, `<option value="4.4" selected>`, `<option value="DS-05">`)
+	if code, body := w.post(t, "/waivers", "row", "7.6", "reason", "nobody has looked at it yet", "instead", "DS-05", "days", "10", "subjects", ""); code != http.StatusConflict || !strings.Contains(body, "No check looks at row 7.6 yet") {
+		t.Errorf("a row that nothing looks at: %d", code)
+	}
 	form := []string{"row", "4.4", "reason", "the disk is being replaced this week", "instead", "DS-05", "days", "10", "subjects", ""}
 	if code, body := w.post(t, "/waivers", form...); code != http.StatusSeeOther {
 		t.Fatalf("ask: %d %s", code, body)
