@@ -54,7 +54,11 @@ func (d *demo) stay(ctx context.Context) error {
 	if err := d.enrolGuest(ctx, guest, added.Code); err != nil {
 		return err
 	}
-	d.say.staying(d, guest)
+	var founder api.Link
+	if err := d.hawser(ctx, d.home, &founder, "people", "founder"); err != nil {
+		return err
+	}
+	d.say.staying(d, guest, founder.Link)
 	select {
 	case <-ctx.Done():
 		return nil

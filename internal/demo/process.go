@@ -116,8 +116,8 @@ func (e *commandError) Error() string {
 	return fmt.Sprintf("hawser %s: %v: %s", strings.Join(e.args, " "), e.err, e.text)
 }
 
-// ports are the two doors of the demo's server.
-type ports struct{ devices, https int }
+// ports are the doors of the demo's server.
+type ports struct{ devices, https, console int }
 
 // freePorts takes the usual ports where they are free, and others where not.
 func freePorts() (ports, error) {
@@ -126,7 +126,10 @@ func freePorts() (ports, error) {
 	if p.devices, err = freePort(8883); err != nil {
 		return p, err
 	}
-	p.https, err = freePort(8443)
+	if p.https, err = freePort(8443); err != nil {
+		return p, err
+	}
+	p.console, err = freePort(8444)
 	return p, err
 }
 

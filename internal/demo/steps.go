@@ -91,7 +91,7 @@ func taken(port, usual int) string {
 }
 
 func writeConfig(home string, p ports, more string) error {
-	text := fmt.Sprintf("devices: 127.0.0.1:%d\nhttps: 127.0.0.1:%d\nconsole: 127.0.0.1:0\nnames: [localhost, 127.0.0.1]\n%s", p.devices, p.https, more)
+	text := fmt.Sprintf("devices: 127.0.0.1:%d\nhttps: 127.0.0.1:%d\nconsole: 127.0.0.1:%d\nnames: [localhost, 127.0.0.1]\n%s", p.devices, p.https, p.console, more)
 	if err := os.WriteFile(filepath.Join(home, "config.yaml"), []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}

@@ -151,7 +151,7 @@ What to try next
 `, t.bold(fmt.Sprintf("All of it held, in %.0f seconds.", time.Since(t.began).Seconds())))
 }
 
-func (t *teller) staying(d *demo, guest *device) {
+func (t *teller) staying(d *demo, guest *device, founder string) {
 	fmt.Fprintf(t.w, `
 %s
 
@@ -169,10 +169,15 @@ Join with any MQTT client. %s is enrolled; this sends one reading as it:
 
 Then look at what became of it:
 
-    %[7]s read guest-1 --reason "my first reading" --home %[8]s
+    %[7]s read guest-1 --purpose service.control --reason "my first reading" --home %[8]s
     %[7]s device show aria-5 --home %[8]s
     %[7]s ledger show --home %[8]s
     %[7]s doctor --home %[8]s
+
+See what is proved, in a browser. This link makes one founder's passkey, once. The
+certificate is this demo's own: have the browser trust %[4]s, and forget it after.
+
+    %[9]s
 `, t.bold(fmt.Sprintf("All of it held, in %.0f seconds.", time.Since(t.began).Seconds())), guest.serial, d.ports.devices,
-		d.roots, filepath.Join(guest.dir, "cert.pem"), filepath.Join(guest.dir, "key.pem"), d.opt.Hawser, d.home)
+		d.roots, filepath.Join(guest.dir, "cert.pem"), filepath.Join(guest.dir, "key.pem"), d.opt.Hawser, d.home, founder)
 }
