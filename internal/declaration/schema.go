@@ -59,7 +59,7 @@ func (c *canon) schema(s *shape) *object {
 			o.yes("uniqueItems", true)
 		}
 	case textForm:
-		o.text("type", "string").whole("minLength", s.least).whole("maxLength", s.most).text("pattern", `\S`)
+		o.text("type", "string").whole("minLength", s.least).whole("maxLength", s.most).text("pattern", `[^\s?]`)
 	case patternForm:
 		o.text("type", "string").text("pattern", s.pattern)
 	case wordForm:

@@ -376,6 +376,8 @@ func (c *checker) text(n *node, s *shape, what string) {
 	switch l := utf8.RuneCountInString(n.text); {
 	case strings.Trim(n.text, "\t\n\f\r ") == "":
 		c.fault(n, orRule(s.rule, ruleText), what+" is empty", "write "+s.want)
+	case strings.Trim(n.text, "?\t\n\f\r ") == "": // as `hawser observe` drafts it
+		c.fault(n, orRule(s.rule, ruleText), what+" is a question that nobody answered", "write "+s.want)
 	case l < s.least || l > s.most:
 		c.fault(n, orRule(s.rule, ruleText), fmt.Sprintf("%s has %d characters, not %d to %d", what, l, s.least, s.most), "write "+s.want)
 	default:
