@@ -318,7 +318,8 @@ func TestProjectorTrouble(t *testing.T) {
 	}
 	full.Store(false)
 	w.settle(p)
-	if s := p.State(); s.Trouble != nil || s.Behind != 0 {
+	waitFor(t, func() bool { return p.State().Trouble == nil }) // it says so after it has filed
+	if s := p.State(); s.Behind != 0 {
 		t.Errorf("state after the trouble: %+v", s)
 	}
 	w.mustHave("ann", ann, wantRows(r))
