@@ -7,6 +7,7 @@ func commands() []*command {
 	return slices.Concat(
 		demoCommands(),
 		serveCommands(),
+		observeCommands(),
 		declarationCommands(),
 		deviceCommands(),
 		certifyCommands(),

@@ -20,8 +20,8 @@ import (
 	"github.com/hawser-iot/hawser/internal/witness"
 )
 
-// story is the order in which the examples are typed. `demo` and `serve` go on
-// until they are stopped, and are run elsewhere.
+// story is the order in which the examples are typed. `observe` wants a broker,
+// `demo` and `serve` go on until they are stopped: they are run elsewhere.
 var story = []string{
 	"config describe", "config check", "version", "declaration check", "declaration diff", "declaration schema",
 	"declaration list", "declaration publish", "review list", "review take-back", "device list", "device add", "ENROL", "device code", "status", "doctor", "device show", "counts",
@@ -57,7 +57,7 @@ func TestExamplesWork(t *testing.T) {
 		t.Run(form, func(t *testing.T) { typeAll(t, agent, examples, form == "programs") })
 	}
 	for _, c := range commands() {
-		if !slices.Contains(append(story, "demo", "serve", "init"), c.name) {
+		if !slices.Contains(append(story, "demo", "serve", "init", "observe"), c.name) {
 			t.Errorf("nobody types the example of %s", c.name)
 		}
 	}

@@ -3,7 +3,9 @@ package observe
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,10 +44,15 @@ func (p *Product) Draft(w io.Writer, r *Report) error {
 			continue
 		}
 		say("  # from %s; devices of this installation send on telemetry/%s", strings.Join(s.Topics, ", "), s.Name)
-		for what, n := range s.Odd {
-			say("  # %s messages were %s: they would be refused", number(n), what)
+		for _, what := range slices.Sorted(maps.Keys(s.Odd)) {
+			say("  # %s messages were %s: they would be refused", number(s.Odd[what]), what)
 		}
-		say("  %s: {every: %s, burst: %d, max_bytes: %d, on_bad: field}", s.Name, span(s.Every), s.Burst, s.MaxBytes)
+		every, burst := span(s.Every), strconv.Itoa(s.Burst)
+		if s.Every == 0 {
+			say("  # too few messages came to say how fast they may come")
+			every, burst = ask, ask
+		}
+		say("  %s: {every: %s, burst: %s, max_bytes: %d, on_bad: field}", s.Name, every, burst, s.MaxBytes)
 	}
 	say("\ninterfaces:")
 	say("  - {name: gateway, protocol: mqtts, direction: out, auth: device-certificate}")
@@ -58,6 +65,11 @@ func (p *Product) Draft(w io.Writer, r *Report) error {
 	say("\ncontacts: {security: %s, help: %s}", ask, ask)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// Declarable reports whether any field of the product can be declared as it is.
+func (p *Product) Declarable() bool {
+	return slices.ContainsFunc(p.Streams, func(s Stream) bool { return s.declarable() })
 }
 
 func (s *Stream) declarable() bool {

@@ -65,16 +65,20 @@ func (p *pace) mean() time.Duration {
 }
 
 // declared is the rate that lets everything through that these devices sent:
-// one message in a span, and so many at once.
+// one message in a span, and so many at once. A span of 0: too few came to say.
 func declared(all []*pace) (every time.Duration, burst int) {
 	list := rungs()
-	fastest := list[len(list)-1]
+	fastest, known := list[len(list)-1], false
 	for _, p := range all {
+		known = known || p.n > 1
 		if m := p.mean(); m > 0 {
 			fastest = min(fastest, m)
 		} else if p.n == 2 {
 			fastest = min(fastest, p.last.Sub(p.first))
 		}
+	}
+	if !known {
+		return 0, 0
 	}
 	rung := 0
 	for i, r := range list {

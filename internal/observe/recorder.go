@@ -95,7 +95,8 @@ func New() *Recorder {
 // key is random and is nowhere else.
 func (r *Recorder) hash(name string) uint64 { return maphash.String(r.seed, name) }
 
-// Take learns from one message.
+// Take learns from one message. The zero time is that of a message from
+// whenever, as brokers keep them: how fast they come is not learned from it.
 func (r *Recorder) Take(topic string, payload []byte, at time.Time) {
 	if strings.HasPrefix(topic, "$") { // the broker's own
 		return
@@ -103,11 +104,13 @@ func (r *Recorder) Take(topic string, payload []byte, at time.Time) {
 	p := patternOf(topic)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.messages == 0 {
-		r.first = at
-	}
 	r.messages++
-	r.last = at
+	if !at.IsZero() {
+		if r.first.IsZero() {
+			r.first = at
+		}
+		r.last = at
+	}
 	key := p.String()
 	t := r.topics[key]
 	if t == nil {
@@ -133,7 +136,7 @@ func (r *Recorder) Take(topic string, payload []byte, at time.Time) {
 		device = &pace{}
 		t.devices[d] = device
 	}
-	if device != nil {
+	if device != nil && !at.IsZero() {
 		device.take(at)
 	}
 	members, odd := object(payload)

@@ -31,7 +31,7 @@ type Stream struct {
 	Name     string            `json:"stream"`
 	Topics   []string          `json:"topics"` // {device} where a device is named
 	Messages uint64            `json:"messages"`
-	Every    time.Duration     `json:"every_ns"` // the rate that lets everything seen through
+	Every    time.Duration     `json:"every_ns"` // the rate that lets everything seen through; 0: not known
 	Burst    int               `json:"burst"`
 	MaxBytes int               `json:"max_bytes"`
 	Fields   []Field           `json:"fields"`

@@ -148,7 +148,7 @@ const refusedTLS = 1
 func hello(ctx context.Context, addr string, wait time.Duration, from, to uint16) (uint16, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	raw, err := dialOwn(ctx, "tcp", addr, wait)
 	if err != nil {
 		return 0, fmt.Errorf("reach %s: %w", addr, err)
 	}
@@ -215,7 +215,7 @@ const connectPacket = "\x10\x0c\x00\x04MQTT\x04\x02\x00\x05\x00\x00"
 
 // speaksMQTT reports whether a port answers an MQTT CONNECT in clear.
 func speaksMQTT(ctx context.Context, addr string) (bool, error) {
-	c, err := (&net.Dialer{Timeout: doorWait / 4}).DialContext(ctx, "tcp", addr)
+	c, err := dialOwn(ctx, "tcp", addr, doorWait/4)
 	if err != nil {
 		return false, fmt.Errorf("reach %s: %w", addr, err)
 	}

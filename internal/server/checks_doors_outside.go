@@ -118,7 +118,7 @@ func (s *server) asStranger() (probe.Options, error) {
 				}
 				to = net.JoinHostPort("127.0.0.1", port) // a usual port of this machine
 			}
-			return (&net.Dialer{}).DialContext(ctx, network, to)
+			return dialOwn(ctx, network, to, ownWait)
 		},
 	}
 	if a, err := netip.ParseAddrPort(s.addr.HTTPS); err == nil && a.Addr().IsLoopback() {

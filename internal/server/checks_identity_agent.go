@@ -405,7 +405,7 @@ func (s *server) shipped(ctx context.Context, l *check.Look, dir string) error {
 	g := &stage{s: s, ca: other}
 	defer g.close()
 	real := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{Timeout: ownWait}).DialContext(ctx, "tcp", reachable(s.addr.HTTPS))
+		return dialOwn(ctx, "tcp", reachable(s.addr.HTTPS), ownWait)
 	}
 	for i, c := range []struct {
 		says string

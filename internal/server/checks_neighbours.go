@@ -321,7 +321,7 @@ func (s *server) askPaths(ctx context.Context, l *check.Look, x listener, ids []
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 	}
 	client := &http.Client{
-		Timeout: ownWait, Transport: &http.Transport{TLSClientConfig: conf},
+		Timeout: ownWait, Transport: &http.Transport{DialContext: ownDial, TLSClientConfig: conf},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	defer client.CloseIdleConnections()

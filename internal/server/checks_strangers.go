@@ -109,7 +109,7 @@ func (s *server) knock(ctx context.Context, addr string, who *probe.Stranger) (i
 }
 
 func dialDoor(ctx context.Context, addr string) (net.Conn, error) {
-	c, err := (&net.Dialer{Timeout: ownWait}).DialContext(ctx, "tcp", addr)
+	c, err := dialOwn(ctx, "tcp", addr, ownWait)
 	if err != nil {
 		return nil, fmt.Errorf("reach %s: %w", addr, err)
 	}
@@ -317,6 +317,7 @@ func askEST(ctx context.Context, addr string, c probe.Credential, csr string) (i
 		Transport: &http.Transport{
 			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", MinVersion: tls.VersionTLS12}, // our own port, as the kernel says
 			DisableKeepAlives: true,
+			DialContext:       ownDial,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
