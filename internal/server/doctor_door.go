@@ -31,7 +31,8 @@ func (s *server) turnedAway(d *diagnosis) {
 	seen := map[string]int{}
 	from := map[string]string{}
 	for _, r := range s.gateway.Refusals() {
-		if slices.Contains(strangers, r.Reason) && s.rounds.looking(r.Time) && fromHere(r.Source) {
+		own := ownSource.IsValid() && r.Source.Contains(ownSource) || s.rounds.looking(r.Time) && fromHere(r.Source)
+		if own && slices.Contains(strangers, r.Reason) {
 			continue
 		}
 		if _, ours := help[r.Reason]; ours && r.Time.After(since) {
