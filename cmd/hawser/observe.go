@@ -28,7 +28,7 @@ import (
 
 func observeCommands() []*command {
 	return []*command{{
-		name: "observe", args: "--broker URL", nargs: [2]int{0, 0},
+		name: "observe", args: "--broker URL | --pcap FILE", nargs: [2]int{0, 0},
 		short: "learn what a fleet sends today, and draft its declarations",
 		long: `Listens to the broker that a fleet uses now, as one more subscriber that never says
 anything, and learns shapes: topics, fields, types, ranges, rates. It keeps no value: no
@@ -37,11 +37,14 @@ says what it found, what of it looks like a place, a network or a secret, and wr
 draft declaration for each product into the folder of --out. What only people know is a
 question mark there: class, purposes, keep-time, readers. No draft compiles before all
 are answered, and a field that nobody needs is best taken out.
+With --pcap it reads packets that tcpdump or Wireshark captured, instead of listening;
+what is encrypted there, or was open before the capture began, is counted as not read.
 With --declaration, the answered drafts, it judges every message as the server would, and
 says what enforcing them would drop or refuse. Ctrl-C ends it early, with what it has.`,
 		example: "hawser observe --broker mqtts://broker.example:8883 --roots old-ca.pem --for 24h --out drafts",
 		flags: func(e *env) {
 			e.str("broker", "", "`URL` of the broker: mqtts://HOST:8883, or mqtt://HOST:1883 where it has no TLS")
+			e.str("pcap", "", "a `file` of captured packets, pcap or pcapng, instead of a broker")
 			e.str("topic", "#", "the `filter` of topics to listen to; several with commas")
 			e.str("for", "10m", "for how `long`: 10m, 24h, at most 30 days")
 			e.str("roots", "", "`file` with the broker's authorities, PEM; without it those of this machine")
@@ -59,6 +62,7 @@ says what enforcing them would drop or refuse. Ctrl-C ends it early, with what i
 // observed is what `observe --json` prints.
 type observed struct {
 	*observe.Report
+	Captured *observe.Captured `json:"captured,omitempty"` // of a file of packets
 	Drafts   []string          `json:"drafts"`
 	Enforced *observe.Enforced `json:"enforced,omitempty"`
 }
@@ -68,9 +72,14 @@ func runObserve(ctx context.Context, e *env) error {
 	if err != nil || span < time.Second || span > 30*24*time.Hour {
 		return core.E(core.Invalid, "for", "--for is no span of 1 second to 30 days", "write it as in 10m or 24h")
 	}
-	o, err := brokerOptions(e)
-	if err != nil {
-		return err
+	var o *paho.ClientOptions
+	switch file := *e.opt["pcap"]; {
+	case file != "" && *e.opt["broker"] != "":
+		return core.E(core.Invalid, "source", "--broker and --pcap are both given", "give one of them")
+	case file == "":
+		if o, err = brokerOptions(e); err != nil {
+			return err
+		}
 	}
 	var hold *observe.Holder
 	if names := *e.opt["declaration"]; names != "" {
@@ -85,11 +94,21 @@ func runObserve(ctx context.Context, e *env) error {
 		}
 	}
 	rec := observe.New()
-	if err := listen(ctx, e, o, span, rec, hold); err != nil {
+	var captured *observe.Captured
+	if o != nil {
+		err = listen(ctx, e, o, span, rec, hold)
+	} else {
+		captured, err = readCapture(ctx, *e.opt["pcap"], rec, hold)
+	}
+	if err != nil {
 		return err
 	}
-	r := observed{Report: rec.Report(), Drafts: []string{}}
-	if r.Messages == 0 {
+	r := observed{Report: rec.Report(), Captured: captured, Drafts: []string{}}
+	switch {
+	case r.Messages > 0:
+	case captured != nil:
+		return core.E(core.Unready, "silence", fmt.Sprintf("no message could be read: %d connections, %d with TLS, %d open before the capture began, %d broken", captured.Flows, captured.Encrypted, captured.Unbegun, captured.Broken), "what is encrypted can only be heard at the broker: hawser observe --broker; capture from before the devices connect")
+	default:
 		return core.E(core.Unready, "silence", "nothing came in "+span.String(), "is --topic what the fleet sends on, and may this account read it? brokers often answer a forbidden filter with silence")
 	}
 	if hold != nil {
@@ -184,6 +203,22 @@ func readBounded(name string) ([]byte, error) {
 		return nil, fmt.Errorf("read a declaration: %w", err)
 	}
 	return b, nil
+}
+
+// readCapture learns from a file of packets.
+func readCapture(ctx context.Context, name string, rec *observe.Recorder, hold *observe.Holder) (*observe.Captured, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("read the capture: %w", err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	c, err := observe.ReadCapture(ctx, f, func(topic string, payload []byte, at time.Time) {
+		rec.Take(topic, payload, at)
+		if hold != nil {
+			hold.Take(topic, payload, at)
+		}
+	})
+	return &c, err
 }
 
 // listen takes what the broker hands out until the time is over or ctx ends.
@@ -321,6 +356,9 @@ func printObserved(w io.Writer, r *observed) {
 	}
 	if r.NotLooked > 0 {
 		fmt.Fprintf(w, "  %d were beyond what is held: listen to fewer topics at once\n", r.NotLooked)
+	}
+	if c := r.Captured; c != nil {
+		fmt.Fprintf(w, "  read out of %d packets, %d connections: %d of MQTT, %d with TLS, %d open before it began, %d broken\n", c.Packets, c.Flows, c.MQTT, c.Encrypted, c.Unbegun, c.Broken)
 	}
 	if e := r.Enforced; e != nil {
 		printEnforced(w, e)

@@ -208,3 +208,83 @@ func TestObserve(t *testing.T) {
 		}
 	}
 }
+
+// TestObserveCapture reads what tcpdump captured of a real broker's real client,
+// and says why there is nothing in what was encrypted.
+func TestObserveCapture(t *testing.T) {
+	tcpdump, err := exec.LookPath("tcpdump")
+	if err != nil {
+		t.Skip("there is no tcpdump: `make deps` installs it")
+	}
+	if os.Getuid() != 0 {
+		t.Skip("only root may listen on the wire")
+	}
+	mosquitto, err := exec.LookPath("/usr/sbin/mosquitto")
+	if err != nil {
+		t.Skip("there is no mosquitto: `make deps` installs it")
+	}
+	dir := t.TempDir()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	_ = l.Close() // mosquitto takes it
+	conf, file := filepath.Join(dir, "conf"), filepath.Join(dir, "fleet.pcap")
+	if err := os.WriteFile(conf, fmt.Appendf(nil, "listener %d 127.0.0.1\nallow_anonymous true\nuser root\n", port), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broker := exec.CommandContext(t.Context(), mosquitto, "-c", conf)
+	if err := broker.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = broker.Process.Kill() // it may have ended
+		_ = broker.Wait()         // by that
+	})
+	dump := exec.CommandContext(t.Context(), tcpdump, "-i", "lo", "-U", "--immediate-mode", "-Z", "root", "-w", file, fmt.Sprintf("tcp port %d", port))
+	if err := dump.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 { // its file's header is there once it listens
+		if st, err := os.Stat(file); err == nil && st.Size() >= 24 {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	o := paho.NewClientOptions().AddBroker(fmt.Sprintf("tcp://127.0.0.1:%d", port)).SetClientID("fleet").SetConnectRetry(true).SetConnectRetryInterval(100 * time.Millisecond)
+	fleet := paho.NewClient(o)
+	if tok := fleet.Connect(); !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
+		t.Fatalf("the fleet: %v", tok.Error())
+	}
+	for i := range 50 {
+		if tok := fleet.Publish(fmt.Sprintf("lamps/unit-%02d/state", i%5), 1, false, fmt.Sprintf(`{"level":%d}`, i)); !tok.WaitTimeout(5*time.Second) || tok.Error() != nil {
+			t.Fatalf("publish: %v", tok.Error())
+		}
+	}
+	fleet.Disconnect(250)
+	var got observed
+	for range 50 { // tcpdump writes a moment later
+		code, out, errs := try(t, "observe", "--pcap", file, "--json")
+		if code == exitOK && json.Unmarshal([]byte(out), &got) == nil && got.Messages == 50 {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+		if t.Context().Err() != nil {
+			t.Fatalf("%s%s", out, errs)
+		}
+	}
+	_ = dump.Process.Kill() // it goes on until it is stopped
+	_ = dump.Wait()         // by that
+	if got.Messages != 50 || len(got.Products) != 1 || got.Products[0].Devices != 5 || got.Products[0].Streams[0].Topics[0] != "lamps/{device}/state" || got.Captured.MQTT != 1 || got.Captured.Broken != 0 {
+		t.Errorf("read %+v of %+v", got.Report, got.Captured)
+	}
+	if err := os.WriteFile(conf, []byte("no capture"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range map[string][]string{"no capture": {"observe", "--pcap", conf}, "no file": {"observe", "--pcap", filepath.Join(dir, "none")}, "both": {"observe", "--pcap", file, "--broker", "mqtt://localhost:1"}} {
+		if code, _, _ := try(t, args...); code != exitFailed {
+			t.Errorf("%s: exit %d", name, code)
+		}
+	}
+}
