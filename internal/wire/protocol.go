@@ -33,8 +33,10 @@ const (
 	ESTCACerts  = "/.well-known/est/cacerts"
 	ESTEnrol    = "/.well-known/est/simpleenroll"   // HTTP Basic: serial, enrolment code
 	ESTReenrol  = "/.well-known/est/simplereenroll" // mutual TLS with the certificate to renew
+	ESTCSRAttrs = "/.well-known/est/csrattrs"       // what a request should be like
 	PKCS10Type  = "application/pkcs10"
 	PKCS7Type   = "application/pkcs7-mime"
+	CSRAttrType = "application/csrattrs"
 	CertsOnly   = "certs-only"         // smime-type of every answer
 	MaxESTBody  = 64 << 10             // bytes of a request or an answer, base64 and all
 	ESTTimeout  = 30 * time.Second     // of one request, handshake included

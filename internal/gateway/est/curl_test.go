@@ -99,6 +99,18 @@ func TestCurlEST(t *testing.T) {
 		t.Fatalf("cacerts: %d certificates", n)
 	}
 
+	// What a request should be like, read by openssl.
+	if got := curl("-o", "attrs.b64", d.url+wire.ESTCSRAttrs); got != "200 application/csrattrs" {
+		t.Errorf("csrattrs: %s", got)
+	}
+	s.run("openssl", "base64", "-d", "-A", "-in", "attrs.b64", "-out", "attrs.der")
+	attrs := s.run("openssl", "asn1parse", "-inform", "DER", "-in", "attrs.der")
+	for _, want := range []string{"id-ecPublicKey", "prime256v1", "ecdsa-with-SHA256"} {
+		if !strings.Contains(attrs, want) {
+			t.Errorf("csrattrs do not ask for %s:\n%s", want, attrs)
+		}
+	}
+
 	s.request("first", "-subj", "/CN=A1")
 	enrol := func(name, user, code string) string {
 		return curl("--user", user+":"+code, "--data-binary", "@"+name+".b64", "-H", "Content-Type: application/pkcs10", "-o", name+".p7", d.url+wire.ESTEnrol)

@@ -1,15 +1,16 @@
 // Package est is the devices' enrolment door: Enrolment over Secure Transport
-// (RFC 7030, as clarified by RFC 8951) over HTTPS. It offers /cacerts,
+// (RFC 7030, as clarified by RFC 8951) over HTTPS. It offers /cacerts, /csrattrs,
 // /simpleenroll by a per-device enrolment code (HTTP Basic, user = serial
 // number), and /simplereenroll by the certificate that is to be renewed
 // (mutual TLS). It translates requests into calls of identity and answers into
-// certs-only PKCS#7; whom to give a certificate is decided there. Full CMC,
-// server-side key generation and CSR attributes are not offered.
+// certs-only PKCS#7; whom to give a certificate is decided there. Full CMC
+// and server-side key generation are not offered.
 package est
 
 import (
 	"context"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -62,6 +63,7 @@ type Deps struct {
 type door struct {
 	d       Deps
 	cacerts []byte        // the ready answer
+	attrs   []byte        // the ready answer of /csrattrs
 	turns   chan struct{} // one token per request at work
 	logs    *rate.Limiter // strangers cannot fill the disk with their refusals
 }
@@ -82,11 +84,36 @@ func New(d Deps) (http.Handler, error) {
 	if e.cacerts, err = certsOnly(all); err != nil {
 		return nil, err
 	}
+	if e.attrs, err = csrAttrs(); err != nil {
+		return nil, err
+	}
+	const certs = wire.PKCS7Type + "; smime-type=" + wire.CertsOnly
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+wire.ESTCACerts, e.serve(e.bundle))
-	mux.HandleFunc("POST "+wire.ESTEnrol, e.serve(e.enrol))
-	mux.HandleFunc("POST "+wire.ESTReenrol, e.serve(e.reenrol))
+	mux.HandleFunc("GET "+wire.ESTCACerts, e.serve(certs, e.bundle))
+	mux.HandleFunc("GET "+wire.ESTCSRAttrs, e.serve(wire.CSRAttrType, e.attributes))
+	mux.HandleFunc("POST "+wire.ESTEnrol, e.serve(certs, e.enrol))
+	mux.HandleFunc("POST "+wire.ESTReenrol, e.serve(certs, e.reenrol))
 	return mux, nil
+}
+
+// csrAttrs says what a certificate request is to be like (RFC 7030 §4.5.2): a
+// key on the curve P-256, a signature with ECDSA and SHA-256. Names are not
+// asked for: identity knows the device.
+func csrAttrs() ([]byte, error) {
+	key := struct {
+		Type   asn1.ObjectIdentifier
+		Values []asn1.ObjectIdentifier `asn1:"set"`
+	}{asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}, []asn1.ObjectIdentifier{{1, 2, 840, 10045, 3, 1, 7}}} // ecPublicKey, prime256v1
+	attribute, err := asn1.Marshal(key)
+	if err != nil {
+		return nil, err
+	}
+	signature, err := asn1.Marshal(asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}) // ecdsa-with-SHA256
+	if err != nil {
+		return nil, err
+	}
+	der, err := asn1.Marshal([]asn1.RawValue{{FullBytes: attribute}, {FullBytes: signature}})
+	return base64.StdEncoding.AppendEncode(nil, der), err
 }
 
 // certsOnly is a certs-only SignedData (RFC 5272 §4.1) of these certificates
@@ -102,7 +129,7 @@ func certsOnly(der []byte) ([]byte, error) {
 
 // serve bounds a request in time, and turns an error into its
 // answer.
-func (e *door) serve(handle func(*http.Request) ([]byte, error)) http.HandlerFunc {
+func (e *door) serve(contentType string, handle func(*http.Request) ([]byte, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if v := recover(); v != nil {
@@ -127,7 +154,7 @@ func (e *door) serve(handle func(*http.Request) ([]byte, error)) http.HandlerFun
 			return
 		}
 		h := w.Header()
-		h.Set("Content-Type", wire.PKCS7Type+"; smime-type="+wire.CertsOnly)
+		h.Set("Content-Type", contentType)
 		h.Set("Content-Transfer-Encoding", wire.ESTEncoding) // RFC 8951 §3.1: of no meaning; old clients look for it
 		h.Set("Content-Length", strconv.Itoa(len(answer)))
 		_, _ = w.Write(answer) // the client left; it will ask again
@@ -160,6 +187,8 @@ func (e *door) take(ctx context.Context) error {
 func (e *door) give() { <-e.turns }
 
 func (e *door) bundle(*http.Request) ([]byte, error) { return e.cacerts, nil }
+
+func (e *door) attributes(*http.Request) ([]byte, error) { return e.attrs, nil }
 
 func (e *door) enrol(r *http.Request) ([]byte, error) {
 	user, code, ok := r.BasicAuth()
