@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/sampling"
 	"github.com/hawser-iot/hawser/internal/store"
 )
 
@@ -40,10 +41,21 @@ func crowdPages() []string {
 	return []string{"/", "/control/RP-03", "/check/area.2-8", "/products", "/product/aria-thermostat", "/devices", "/devices?state=added&product=yard-gate&id=NW-09", "/devices?after=NW-009000", "/device/NW-005000", "/refusals", "/ledger", "/ledger?kind=waiver-asked", "/waivers", "/reviews", "/evidence", "/people"}
 }
 
+// crowdSample draws the largest sample of n units, and says where it is shown.
+func (w *world) crowdSample(tb testing.TB, n int) string {
+	tb.Helper()
+	w.units = n
+	x, err := w.deps.Samples.Begin(tb.Context(), ada, sampling.Request{Of: sampling.Devices, Size: sampling.MaxSize})
+	must(tb, err)
+	_, err = w.deps.Samples.Draw(tb.Context(), ada, x.ID, []byte("sixteen bytes :-)"))
+	must(tb, err)
+	return "/evidence/samples/" + x.ID
+}
+
 // BenchmarkPages draws each page over 100,000 devices: at most 150 ms each.
 func BenchmarkPages(b *testing.B) {
 	w := crowd(b, 100_000, 60)
-	for _, url := range crowdPages() {
+	for _, url := range append(crowdPages(), w.crowdSample(b, 100_000)) {
 		b.Run(url, func(b *testing.B) {
 			for b.Loop() {
 				rec := httptest.NewRecorder()
@@ -92,7 +104,7 @@ func TestMemoryReadsEachRoundOnce(t *testing.T) {
 // once it was drawn before; the benchmark has the whole.
 func TestPagesAreQuick(t *testing.T) {
 	w := crowd(t, 10_000, 30)
-	for _, url := range crowdPages() {
+	for _, url := range append(crowdPages(), w.crowdSample(t, 10_000)) {
 		w.must200(t, url)
 		best := time.Hour
 		for range 3 { // others use the machine, too

@@ -19,6 +19,9 @@ type Samples interface {
 	Look(ctx context.Context, id string) (sampling.Sampling, []sampling.Item, error)
 }
 
+// itemsOnPage keeps a page with a large sample small.
+const itemsOnPage = 300
+
 // sampleLine is one sampling in a list.
 type sampleLine struct {
 	sampling.Sampling
@@ -30,6 +33,7 @@ type sampleView struct {
 	LastDay time.Time // of the period that records are of
 	Digest  string    // of the population, as the ledger holds it
 	Items   []sampling.Item
+	More    int  // drawn, and not on the page
 	Done    bool // it is drawn
 	May     bool // draw it
 	Own     bool // the visitor began it
@@ -100,6 +104,9 @@ func (c *Console) samplePage(w http.ResponseWriter, r *http.Request, v Visitor) 
 	}
 	view := sampleView{Sampling: s, Items: items, Done: s.IsDrawn(), Digest: s.Digest().String(), May: v.Holds("evidence.sample") && !s.IsDrawn(), Own: s.By == v.Actor}
 	view.Population = nil
+	if n := len(items); n > itemsOnPage {
+		view.Items, view.More = items[:itemsOnPage], n-itemsOnPage
+	}
 	if !s.Until.IsZero() {
 		view.LastDay = s.Until.Add(-time.Second)
 	}

@@ -17,7 +17,8 @@ import (
 	"github.com/hawser-iot/hawser/internal/sampling"
 )
 
-// fleet is what samples are drawn from: forty units, and the ledger of w.
+// fleet is what samples are drawn from: the units of w, forty where it says
+// nothing, and its ledger.
 type fleet struct{ w *world }
 
 func (f fleet) Population(ctx context.Context, q sampling.Request, _ []byte) (out []string, err error) {
@@ -30,7 +31,7 @@ func (f fleet) Population(ctx context.Context, q sampling.Request, _ []byte) (ou
 		}
 		return out, err
 	}
-	for i := range 40 {
+	for i := range max(40, f.w.units) {
 		out = append(out, fmt.Sprintf("unit-%02d", i))
 	}
 	return out, nil

@@ -35,6 +35,8 @@ import (
 // world is an installation without its doors to devices: real databases, keys,
 // ledger and services in a folder, and a console on top.
 type world struct {
+	units int // that samples are drawn from
+
 	dir    string
 	now    time.Time
 	store  *store.Store

@@ -75,3 +75,18 @@ func (h *lastFirst) Pop() any {
 	*h = old[:len(old)-1]
 	return last
 }
+
+// Unit is a registered device under the random number by which the ledger and
+// findings name it.
+type Unit struct {
+	Device  core.DeviceID
+	Product core.ProductID
+	Name    core.Subject
+}
+
+// EachUnit hands out every registered unit, in no order, from memory.
+func (s *Service) EachUnit(fn func(Unit)) {
+	for _, st := range s.index.snapshot() {
+		fn(Unit{st.dev.ID, st.dev.Product, core.Subject(st.dev.Unit)})
+	}
+}

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/ledger"
 	"github.com/hawser-iot/hawser/internal/sampling"
 )
@@ -30,30 +30,8 @@ func (p populations) Population(ctx context.Context, q sampling.Request, seed []
 		}, func() bool { return len(out) > sampling.MaxPopulation })
 		return out, err
 	}
-	err = p.units(ctx, func(id core.DeviceID, unit core.Subject) { out = append(out, sampling.Unit(seed, unit)) })
-	return out, err
-}
-
-func (p populations) units(ctx context.Context, each func(core.DeviceID, core.Subject)) error {
-	const page = 1000
-	var after core.DeviceID
-	for {
-		found, err := p.s.devices.Devices(ctx, after, page)
-		if err != nil {
-			return err
-		}
-		for _, d := range found {
-			unit, err := core.ParseSubject(strings.TrimPrefix(p.s.devices.UnitName(d.ID), "unit "))
-			if err != nil {
-				return fmt.Errorf("sample units: %w", err)
-			}
-			each(d.ID, unit)
-			after = d.ID
-		}
-		if len(found) < page {
-			return nil
-		}
-	}
+	p.s.devices.EachUnit(func(u identity.Unit) { out = append(out, sampling.Unit(seed, u.Name)) })
+	return out, nil
 }
 
 // records walks the records of a kind in the ledger that goes on now.
@@ -102,13 +80,10 @@ func (p populations) Items(ctx context.Context, x sampling.Sampling) ([]sampling
 		}, func() bool { return false })
 		return out, err
 	}
-	err := p.units(ctx, func(id core.DeviceID, unit core.Subject) {
-		if it := at(sampling.Unit(x.Seed, unit)); it != nil {
-			it.Device, it.Unit = id, unit.String()
-			if d, err := p.s.devices.Device(id); err == nil { // one that went this moment has no product
-				it.Product = d.Product
-			}
+	p.s.devices.EachUnit(func(u identity.Unit) {
+		if it := at(sampling.Unit(x.Seed, u.Name)); it != nil {
+			it.Device, it.Unit, it.Product = u.Device, u.Name.String(), u.Product
 		}
 	})
-	return out, err
+	return out, nil
 }
