@@ -50,7 +50,7 @@ func ownInterfaces() []ownInterface {
 			"each stream's declared rate, a pace for each device and product, bounds of connections in all and by source", "the product's declaration, field by field; topics are the device's own",
 		},
 		{
-			"https", "https", "enrolment by a one-time code or the certificate to be replaced; checkpoint, tiles, health, security.txt and the keys of the evidence are public on purpose", "TLS 1.3",
+			"https", "https", "enrolment by a one-time code or the certificate to be replaced; checkpoint, tiles, health, the revocation list, security.txt and the keys of the evidence are public on purpose", "TLS 1.3",
 			"the gate for codes, certificates for each device, bounds of connections in all and by source", "PKCS#10 of at most 16 KB; no other request has a body",
 		},
 		{

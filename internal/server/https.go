@@ -104,8 +104,8 @@ func (in *inside) wait() {
 }
 
 // httpsServer is the door for enrolment, the ledger's checkpoint and tiles,
-// health, and what strangers are to find: whom to tell of a hole, and the keys
-// of the evidence. Nothing else answers there.
+// health, the revocation list, and what strangers are to find: whom to tell of a
+// hole, and the keys of the evidence. Nothing else answers there.
 func (s *server) httpsServer() (*http.Server, error) {
 	enrol, err := est.New(est.Deps{Identity: s.devices, Bundle: s.ca.Bundle(), Log: s.log})
 	if err != nil {
@@ -116,6 +116,7 @@ func (s *server) httpsServer() (*http.Server, error) {
 	mux.HandleFunc("GET /checkpoint", s.serveCheckpoint)
 	mux.HandleFunc("GET /tile/", s.serveTile)
 	mux.HandleFunc("GET /healthz", s.serveHealth)
+	mux.HandleFunc("GET "+crlPath, s.serveCRL)
 	mux.HandleFunc("GET "+securityTXTPath, s.serveSecurityTXT)
 	mux.HandleFunc("GET "+evidenceKeysPath, s.serveEvidenceKeys)
 	return &http.Server{

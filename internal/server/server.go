@@ -91,6 +91,7 @@ type server struct {
 	inside   *inside
 	assure   *assurance.Service
 	samples  *sampling.Service
+	crl      crl
 	rounds   *checker
 	waivers  roundsIn  // the ledger's records of waivers
 	staff    *followed // and of people

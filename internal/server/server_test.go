@@ -46,7 +46,7 @@ func TestEmptyConfigOpensNothingElse(t *testing.T) {
 	}
 	hc := &http.Client{Transport: &http.Transport{TLSClientConfig: l.tls(nil)}}
 	for path, want := range map[string]int{
-		"/healthz": 200, "/checkpoint": 200, "/.well-known/est/cacerts": 200, "/.well-known/est/csrattrs": 200,
+		"/healthz": 200, "/checkpoint": 200, "/.well-known/est/cacerts": 200, "/.well-known/est/csrattrs": 200, "/crl": 200,
 		"/": 404, "/v1/devices": 404, "/v1/status": 404, "/metrics": 404, "/debug/pprof/": 404, "/tile/entries/000": 404,
 	} {
 		resp, err := hc.Get("https://" + l.addr.HTTPS + path)
