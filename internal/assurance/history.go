@@ -218,6 +218,7 @@ func (s *Service) examine(ctx context.Context, kept *StoredRound) (*check.Round,
 // anything is wrong, everything is tampered.
 func (s *Service) Examine(ctx context.Context, since time.Time) (seen int, wrong []string, err error) {
 	const page = 64
+	last := s.LastRound() // one that closes while this walks is looked at next time
 	var from uint64
 	if err := s.d.View(ctx, func(tx Tx) (err error) { from, err = tx.RoundAt(ctx, since); return err }); err != nil {
 		return 0, nil, fmt.Errorf("find rounds: %w", err)
@@ -246,8 +247,8 @@ func (s *Service) Examine(ctx context.Context, since time.Time) (seen int, wrong
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if before == nil && s.last.Number > 0 && !s.last.Closed.Before(since) || before != nil && before.Number < s.last.Number {
-		wrong = append(wrong, fmt.Sprintf("round %d, the newest, is gone", s.last.Number))
+	if before == nil && last.Number > 0 && !last.Closed.Before(since) || before != nil && before.Number < last.Number {
+		wrong = append(wrong, fmt.Sprintf("round %d, the newest, is gone", last.Number))
 	}
 	s.examined = wrong
 	return seen, wrong, nil
