@@ -25,7 +25,7 @@ import (
 var story = []string{
 	"config describe", "config check", "version", "declaration check", "declaration diff", "declaration schema",
 	"declaration list", "declaration publish", "review list", "review take-back", "device list", "device add", "ENROL", "device code", "status", "doctor", "device show", "counts",
-	"check list", "check run", "check claims", "check selftest", "waiver ask", "waiver list", "waiver end",
+	"check list", "check run", "check claims", "check selftest", "waiver list", "waiver end",
 	"people founder", "people list", "JOIN", "people roles", "people assessor", "people disable", "people erase", "people refound", "evidence key", "sample begin", "sample draw", "sample show", "sample list", "evidence export", "evidence verify", "evidence sign", "ledger key", "witness", "probe", "device certify", "device verify", "read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
 	"backup", "erase", "ledger show", "device reopen", "device revoke", "demo search", "STOP", "ledger new-origin", "restore",
 }
@@ -177,9 +177,8 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 				t.Fatalf("reviews: %v, %v", all, err)
 			}
 			review = all[0].Review
-		case "waiver ask", "waiver end": // nothing is met yet that could make up for anything
-			want := map[string]string{"waiver ask": "does not make up for it", "waiver end": "there is no such waiver"}[name]
-			if code, _, errs := try(t, example(name)...); code != exitFailed || !strings.Contains(errs, want) {
+		case "waiver end": // only two people make one, in the console
+			if code, _, errs := try(t, example(name)...); code != exitFailed || !strings.Contains(errs, "there is no such waiver") {
 				t.Errorf("hawser %s: exit %d, %s", name, code, errs)
 			}
 			continue

@@ -5,38 +5,19 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"strings"
 
-	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/assurance"
-	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/term"
 )
 
 func waiverCommands() []*command {
 	return []*command{
 		{
-			name: "waiver ask", args: "ROW --instead CONTROL --reason TEXT", nargs: [2]int{1, 1},
-			short: "ask that a row be accepted as failing or unproven for a while",
-			long: `Asks that exactly what is failing or unproven in a row now be accepted until a day, at
-most 90 days away. --instead names another control that is met and lessens the same risk.
-It counts for nothing until an approver, not the one who asked, approves it in the
-console, with a passkey; nothing on the command line can. It is never shown as met, and
-is void as soon as anything else fails. Some rows are never waived: shared passwords,
-the update process, the integrity of the evidence.`,
-			example: "hawser waiver ask 1.1 --instead DS-05 --reason \"the threat model is drawn next month\" --days 14",
-			flags: func(e *env) {
-				e.str("instead", "", "the `control` that makes up for it, as in DS-05")
-				e.str("reason", "", "why it is acceptable; name nobody")
-				e.str("days", "30", "for how `many` days, 1 to 90")
-				e.str("subject", "", "only this `subject` of those that fail, as in CHECK/SUBJECT; several with commas")
-			},
-			run: waiverAsk,
-		},
-		{
 			name: "waiver list", nargs: [2]int{0, 0},
-			short:   "the waivers that were asked for, and whether they count",
-			long:    "Lists all waivers, newest first: for what, until when, who asked and approved, and why one counts for nothing.",
+			short: "the waivers that were asked for, and whether they count",
+			long: `Lists all waivers, newest first: for what, until when, who asked and approved, and why
+one counts for nothing. Two persons make one, on the page Waivers of the console: one asks,
+another approves, with a passkey. On the machine itself nobody knows which person it is.`,
 			example: "hawser waiver list",
 			run:     waiverList,
 		},
@@ -48,28 +29,6 @@ the update process, the integrity of the evidence.`,
 			run:     waiverEnd,
 		},
 	}
-}
-
-func waiverAsk(ctx context.Context, e *env) error {
-	q := api.WaiverRequest{Row: e.args[0], Reason: *e.opt["reason"], Instead: *e.opt["instead"]}
-	if _, err := fmt.Sscanf(*e.opt["days"], "%d", &q.Days); err != nil || q.Days < 1 {
-		return core.E(core.Invalid, "waiver-end", "--days is no number of days", "give 1 to 90")
-	}
-	if text := *e.opt["subject"]; text != "" {
-		q.Subjects = strings.Split(text, ",")
-	}
-	c, err := e.client()
-	if err != nil {
-		return err
-	}
-	var made assurance.Waiver
-	if err := c.Call(ctx, "POST", "/v1/waivers", q, &made); err != nil {
-		return err
-	}
-	return e.print(made, func(w io.Writer) {
-		waiverText(w, &made)
-		fmt.Fprintln(w, "\nIt counts for nothing until an approver approves it on the page Waivers.")
-	})
 }
 
 func waiverList(ctx context.Context, e *env) error {

@@ -79,7 +79,6 @@ func operations() map[string]told {
 		"GET /v1/ledger/key":               {says: "The public key of the ledger, for who pins it.", answer: LedgerKey{}},
 		"GET /v1/claims":                   {says: "The public promises of the products, and how they stand.", answer: []assurance.ClaimState{}},
 		"GET /v1/waivers":                  {says: "All waivers that were asked for, newest first.", answer: []assurance.Waiver{}},
-		"POST /v1/waivers":                 {says: "Ask that a row be accepted for a while.", request: WaiverRequest{}, answer: assurance.Waiver{}},
 		"POST /v1/waivers/{waiver}/end":    {says: "Take a waiver back.", answer: assurance.Waiver{}},
 		"GET /v1/people":                   {says: "The maker's people, without their names.", answer: []Person{}},
 		"POST /v1/people/founder":          {says: "Make the set-up link of one of the two founders, shown this once.", answer: Link{}},

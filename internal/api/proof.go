@@ -9,8 +9,8 @@ import (
 	"github.com/hawser-iot/hawser/internal/core"
 )
 
-// Proof says how everything stands, and looks again. Approving a waiver is a
-// person's, with a passkey, in the console.
+// Proof says how everything stands, and looks again. Asking for a
+// waiver and approving it are two persons', in the console.
 type Proof interface {
 	State(context.Context) (assurance.State, error)
 	// Run takes a look with the checks of a row, with one check, or with all,
@@ -20,7 +20,6 @@ type Proof interface {
 	Selftest(ctx context.Context, by core.Actor, progress func(done, total int64)) ([]check.Proof, error)
 	Claims(context.Context) ([]assurance.ClaimState, error)
 	Waivers(context.Context) ([]assurance.Waiver, error)
-	AskWaiver(ctx context.Context, by core.Actor, q assurance.WaiverRequest) (assurance.Waiver, error)
 	EndWaiver(ctx context.Context, by core.Actor, id string) (assurance.Waiver, error)
 }
 
@@ -41,23 +40,6 @@ func (r *RunRequest) Validate() error {
 	return nil
 }
 
-// WaiverRequest asks that a row be accepted for a while.
-type WaiverRequest struct {
-	Row      string   `json:"row"`
-	Subjects []string `json:"subjects,omitempty"` // empty: all that is exposed now
-	Reason   string   `json:"reason"`
-	Instead  string   `json:"instead"` // the control that makes up for it
-	Days     int      `json:"days,omitempty"`
-}
-
-// Validate bounds the request; the rest is for the rules.
-func (r *WaiverRequest) Validate() error {
-	if r.Days < 0 || r.Days > 90 {
-		return core.E(core.Invalid, "waiver-end", "a waiver lasts 1 to 90 days", "give `days`, or nothing for 30")
-	}
-	return nil
-}
-
 func proofRoutes(h handlers) []Route {
 	return []Route{
 		{"GET /v1/checks", "check.list", h.checks},
@@ -67,7 +49,6 @@ func proofRoutes(h handlers) []Route {
 		{"GET /v1/ledger/key", "ledger.read", h.ledgerKey},
 		{"GET /v1/claims", "check.list", h.claims},
 		{"GET /v1/waivers", "check.list", h.waivers},
-		{"POST /v1/waivers", "waiver.ask", h.askWaiver},
 		{"POST /v1/waivers/{waiver}/end", "waiver.ask", h.endWaiver},
 	}
 }
@@ -122,20 +103,6 @@ func (h handlers) waivers(w http.ResponseWriter, r *http.Request, _ core.Actor) 
 		all = []assurance.Waiver{}
 	}
 	return writeJSON(w, all)
-}
-
-func (h handlers) askWaiver(w http.ResponseWriter, r *http.Request, by core.Actor) error {
-	var req WaiverRequest
-	if err := decode(r, &req); err != nil {
-		return err
-	}
-	made, err := h.Proof.AskWaiver(r.Context(), by, assurance.WaiverRequest{
-		Row: assurance.RowID(req.Row), Subjects: req.Subjects, Reason: req.Reason, Instead: assurance.ControlID(req.Instead), Days: req.Days,
-	})
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, made)
 }
 
 func (h handlers) endWaiver(w http.ResponseWriter, r *http.Request, by core.Actor) error {

@@ -195,6 +195,7 @@ func TestWaiver(t *testing.T) {
 		{"not approved", func(_ *Input, w *Waiver) { w.Approved = time.Time{} }, Failing, "second person"},
 		{"approved by who asked", func(_ *Input, w *Waiver) { w.By = w.AskedBy }, Failing, "who asked"},
 		{"approved on the machine", func(_ *Input, w *Waiver) { w.By.ID = "os:root(0)" }, Failing, "machine itself"},
+		{"asked for on the machine", func(_ *Input, w *Waiver) { w.AskedBy.ID = "os:root(0)" }, Failing, "machine itself"},
 		{"over", func(_ *Input, w *Waiver) { w.Ends = noon }, Failing, "ended"},
 		{"too long", func(_ *Input, w *Waiver) { w.Ends = w.Approved.Add(MaxWaiver + time.Second) }, Failing, "90 days"},
 		{"taken back", func(_ *Input, w *Waiver) { w.Ended = noon }, Failing, "taken back"},

@@ -30,6 +30,9 @@ type WaiverRequest struct {
 // AskWaiver asks for a waiver. It counts for nothing until somebody else
 // approves it.
 func (s *Service) AskWaiver(ctx context.Context, by core.Actor, q WaiverRequest) (Waiver, error) {
+	if onMachine(by) {
+		return Waiver{}, core.E(core.Denied, "waiver-local", "on the machine itself nobody knows which person asks, so a second one could be the same", "sign in and ask on the page Waivers")
+	}
 	st, err := s.State(ctx)
 	if err != nil {
 		return Waiver{}, err

@@ -70,8 +70,8 @@ func (w *Waiver) idle(at time.Time) string {
 		return "a second person has not approved it"
 	case w.By == w.AskedBy:
 		return "who asked for it approved it"
-	case onMachine(w.By):
-		return "it was approved on the machine itself, where nobody knows which person it was"
+	case onMachine(w.By) || onMachine(w.AskedBy):
+		return "it was asked for or approved on the machine itself, where nobody knows which person it was"
 	case !w.Ended.IsZero() && !at.Before(w.Ended):
 		return "it was taken back"
 	case w.Ends.Sub(w.Approved) > MaxWaiver:

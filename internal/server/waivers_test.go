@@ -116,6 +116,8 @@ func TestEditedWaiverCountsForNothing(t *testing.T) {
 	// Edited while it waits for the second person; and no second person at all.
 	asked, err := o.s.assure.AskWaiver(t.Context(), ada, assurance.WaiverRequest{Row: row, Reason: "the model is drawn next month", Instead: w.Instead, Days: 10})
 	o.must(err)
+	_, err = o.s.assure.AskWaiver(t.Context(), operator, assurance.WaiverRequest{Row: row, Reason: "the model is drawn next month", Instead: w.Instead, Days: 10})
+	wantReason(t, "a first person on the machine itself", err, core.Denied, "nobody knows which person asks")
 	_, err = o.s.assure.ApproveWaiver(t.Context(), operator, asked.ID)
 	wantReason(t, "a second person on the machine itself", err, core.Denied, "nobody knows whether it is a second person")
 	wider := asked
