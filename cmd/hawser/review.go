@@ -48,6 +48,9 @@ func reviewList(ctx context.Context, e *env) error {
 			}
 			paragraph(w, fmt.Sprintf("%s  %s version %d: %s%s", r.Review, r.Product, r.Version, r.State, decided), 2)
 			paragraph(w, fmt.Sprintf("  asked %s by %s", r.Asked.UTC().Format("2006-01-02 15:04 UTC"), r.AskedBy), 4)
+			if r.Vouched != nil {
+				paragraph(w, fmt.Sprintf("  vouched for %s by %s", r.Vouched.UTC().Format("2006-01-02 15:04 UTC"), r.Voucher), 4)
+			}
 			for _, x := range r.Changes {
 				paragraph(w, fmt.Sprintf("  %-8s %s: %s", x.Direction, x.Where, x.Text), 4)
 			}

@@ -26,6 +26,8 @@ type Review struct {
 	State   string     `json:"state"`   // open, approved, rejected, taken-back or superseded
 	Asked   time.Time  `json:"asked"`
 	AskedBy string     `json:"asked_by"`
+	Vouched *time.Time `json:"vouched,omitempty"` // when a person answered for what was asked for on the machine itself
+	Voucher string     `json:"voucher,omitempty"`
 	Decided *time.Time `json:"decided,omitempty"`
 	By      string     `json:"by,omitempty"`
 	Changes []Change   `json:"changes"`
@@ -35,6 +37,9 @@ func reviewOf(r *declaration.ReviewState) Review {
 	out := Review{
 		Review: r.ID, Product: string(r.Product), Version: r.Version, Hash: r.Hash.String(), Against: r.Against, State: r.State(),
 		Asked: r.Asked, AskedBy: r.AskedBy.String(), Changes: []Change{},
+	}
+	if !r.Vouched.IsZero() {
+		out.Vouched, out.Voucher = &r.Vouched, r.Voucher.String()
 	}
 	if r.Decision != declaration.Undecided {
 		out.Decided, out.By = &r.Decided, r.By.String()

@@ -21,6 +21,8 @@ type Declarations interface {
 // Reviews are versions that wait for a second person.
 type Reviews interface {
 	Reviews(context.Context) ([]declaration.ReviewState, error)
+	// VouchForReview makes a person answer for what was asked for on the machine.
+	VouchForReview(ctx context.Context, by core.Actor, id string) error
 	// ApproveReview puts the version in force, at every door, before it returns.
 	ApproveReview(ctx context.Context, by core.Actor, id string) error
 	RejectReview(ctx context.Context, by core.Actor, id string) error

@@ -43,7 +43,7 @@ func recordKinds() []string {
 		"identity-finding", "journal-loss", "ledger-origin-begun", "legal-hold-lost", "legal-hold-placed", "legal-hold-release-asked",
 		"legal-hold-released", "means-changed", "observations", "ownership-ended", "ownership-opened", "passkey-added", "passkey-removed",
 		"passkey-suspected", "person-disabled", "person-invited", "person-joined", "read-session-closed", "read-session-opened", "review-approved",
-		"review-opened", "review-rejected", "review-taken-back", "roles-changed", "sample-begun", "sample-drawn", "session-ended", "setup-link-replayed",
+		"review-opened", "review-rejected", "review-taken-back", "review-vouched", "roles-changed", "sample-begun", "sample-drawn", "session-ended", "setup-link-replayed",
 		"setup-link-used", "sign-in-refused", "signed-in", "subject-erased", "subject-erased-again", "telemetry-batches", "undeclared-fields",
 		"unit-certified", "waiver-approved", "waiver-asked", "waiver-ended",
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
 )
 
@@ -14,8 +15,9 @@ type reviewLine struct {
 	declaration.ReviewState
 	Class  string
 	Words  string
+	Vouch  bool // the visitor may answer for it
 	Decide bool // the visitor may
-	Own    bool // the visitor asked for it
+	Own    bool // the visitor wants it
 }
 
 func (c *Console) reviewsPage(w http.ResponseWriter, r *http.Request, v Visitor) error {
@@ -25,10 +27,13 @@ func (c *Console) reviewsPage(w http.ResponseWriter, r *http.Request, v Visitor)
 	}
 	var view reviewsView
 	for i := range all {
-		x := reviewLine{ReviewState: all[i], Own: all[i].AskedBy == v.Actor}
+		x := reviewLine{ReviewState: all[i], Own: all[i].Requester() == v.Actor}
 		switch x.State() {
 		case "open":
 			x.Class, x.Words = "hot", "waits for a second person"
+			if x.Requester() == (core.Actor{}) {
+				x.Vouch, x.Words = v.Holds("review.decide"), "waits for two people"
+			}
 		case "approved":
 			x.Class, x.Words = "good", "approved"
 		case "superseded":
@@ -45,6 +50,10 @@ func (c *Console) reviewsPage(w http.ResponseWriter, r *http.Request, v Visitor)
 		Title: "Reviews", Here: "/reviews", Data: view,
 		Lead: "A version that takes more from people, or opens something, is blocked until somebody else than who asked for it has looked.",
 	})
+}
+
+func (c *Console) vouchForReview(w http.ResponseWriter, r *http.Request, v Visitor) error {
+	return c.decide(w, r, v, c.d.Reviews.VouchForReview(r.Context(), v.Actor, r.PathValue("review")))
 }
 
 func (c *Console) approveReview(w http.ResponseWriter, r *http.Request, v Visitor) error {

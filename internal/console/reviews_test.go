@@ -14,7 +14,7 @@ import (
 )
 
 // waiting has a widening version of a product wait, as on a live installation.
-func (w *world) waiting(t testing.TB, source string) reviewer {
+func (w *world) waiting(t testing.TB, by core.Actor, source string) reviewer {
 	t.Helper()
 	live, err := declaration.NewService(declaration.Deps{
 		Update: inUpdate[declaration.Tx](w.store), View: inView[declaration.Tx](w.store), Now: func() time.Time { return w.now }, Environment: core.Live,
@@ -24,7 +24,7 @@ func (w *world) waiting(t testing.TB, source string) reviewer {
 	must(t, err)
 	p, err := declaration.Compile(d)
 	must(t, err)
-	if err := live.Publish(t.Context(), ada, p); core.ReasonOf(err) != "widening" {
+	if err := live.Publish(t.Context(), by, p); core.ReasonOf(err) != "widening" {
 		t.Fatalf("published: %v", err)
 	}
 	return reviewer{live}
@@ -40,7 +40,7 @@ func TestReviews(t *testing.T) {
 	longer := func(version string) string {
 		return strings.NewReplacer("version: 3", "version: "+version, "keep: 30d", "keep: 60d").Replace(source)
 	}
-	w.deps.Reviews = w.waiting(t, longer("4"))
+	w.deps.Reviews = w.waiting(t, ada, longer("4"))
 	w.serve(t)
 	first, err := w.deps.Reviews.Reviews(t.Context())
 	must(t, err)
@@ -57,7 +57,7 @@ func TestReviews(t *testing.T) {
 		t.Fatalf("reject: %d %s", code, body)
 	}
 	wants(t, "rejected", w.must200(t, "/reviews"), ">rejected<")
-	w.waiting(t, longer("4"))
+	w.waiting(t, core.Actor{Kind: core.ActorStaff, ID: "os:root"}, longer("4"))
 	all, err := w.deps.Reviews.Reviews(t.Context())
 	must(t, err)
 	for _, r := range all {
@@ -65,10 +65,30 @@ func TestReviews(t *testing.T) {
 			at = "/reviews/" + r.ID
 		}
 	}
+	// On the machine itself nobody knows by whom: one vouches, another approves.
+	page = w.must200(t, "/reviews")
+	wants(t, "asked on the machine", page, "waits for two people", at+"/vouch", at+"/reject")
+	lacks(t, "asked on the machine", page, at+"/approve")
+	if code, _ := w.post(t, at+"/approve"); code != http.StatusForbidden {
+		t.Errorf("approved, and nobody had vouched: %d", code)
+	}
+	if code, body := w.post(t, at+"/vouch"); code != http.StatusSeeOther {
+		t.Fatalf("vouch: %d %s", code, body)
+	}
+	page = w.must200(t, "/reviews")
+	wants(t, "vouched", page, "Vouched for", "(you)", "somebody else decides")
+	lacks(t, "vouched", page, at+"/approve", at+"/vouch")
+	if code, _ := w.post(t, at+"/approve"); code != http.StatusForbidden {
+		t.Errorf("who vouched approves: %d", code)
+	}
+	w.who.Actor.ID = "pheidyaaaaaaa"
+	if code, _ := w.post(t, at+"/vouch"); code != http.StatusConflict {
+		t.Errorf("vouched twice: %d", code)
+	}
 	if code, body := w.post(t, at+"/approve"); code != http.StatusSeeOther {
 		t.Fatalf("approve: %d %s", code, body)
 	}
-	wants(t, "approved", w.must200(t, "/reviews"), ">approved<", "pgraceaaaaaaa")
+	wants(t, "approved", w.must200(t, "/reviews"), ">approved<", "pgraceaaaaaaa", "pheidyaaaaaaa")
 	if now, err := w.decl.Current(t.Context(), "aria-thermostat"); err != nil || now.Version != 4 {
 		t.Errorf("in force is %v, %v", now, err)
 	}
@@ -77,13 +97,13 @@ func TestReviews(t *testing.T) {
 	}
 }
 
-// TestReviewInABrowser looks at a version that waits, and approves it with the
-// keyboard.
+// TestReviewInABrowser looks at a version that was asked for on the machine,
+// vouches for it and, as another person, approves it, with the keyboard.
 func TestReviewInABrowser(t *testing.T) {
 	w := newWorld(t, nil)
 	source := example(t, "aria-thermostat")
 	w.publish(t, source)
-	w.deps.Reviews = w.waiting(t, strings.NewReplacer("version: 3", "version: 4", "keep: 30d", "keep: 60d", "readers: [owner, support]", "readers: [owner, security, support]").Replace(source))
+	w.deps.Reviews = w.waiting(t, core.Actor{Kind: core.ActorStaff, ID: "os:root"}, strings.NewReplacer("version: 3", "version: 4", "keep: 30d", "keep: 60d", "readers: [owner, support]", "readers: [owner, security, support]").Replace(source))
 	w.who.Actor.ID = "pgraceaaaaaaa"
 	w.serve(t)
 	b := newBrowser(t, w)
@@ -96,11 +116,19 @@ func TestReviewInABrowser(t *testing.T) {
 		b.goTo(t, "/reviews")
 		b.judge(t, "review-"+scheme, string(axe))
 	}
-	ask[bool](t, b, `(document.querySelector("form[action$=approve] button").focus(), true)`)
-	b.do(t, chromedp.KeyEvent("\r"))
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(ask[string](t, b, `document.body?.innerText ?? ""`), "approved"); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("no page says that it was approved")
+	press := func(what, want string) {
+		t.Helper()
+		ask[bool](t, b, `(document.querySelector("form[action$=`+what+`] button").focus(), true)`)
+		b.do(t, chromedp.KeyEvent("\r"))
+		for end := time.Now().Add(10 * time.Second); !strings.Contains(ask[string](t, b, `document.body?.innerText ?? ""`), want); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("after %s no page says %q", what, want)
+			}
 		}
 	}
+	press("vouch", "somebody else decides")
+	w.who.Actor.ID = "pheidyaaaaaaa"
+	b.goTo(t, "/reviews")
+	b.judge(t, "review-vouched", string(axe))
+	press("approve", "approved")
 }

@@ -38,6 +38,7 @@ func (c *Console) routes() []Route {
 		{"GET /products", "declaration.list", c.productsPage},
 		{"GET /product/{product}", "declaration.list", c.productPage},
 		{"GET /reviews", "declaration.list", c.reviewsPage},
+		{"POST /reviews/{review}/vouch", "review.decide", c.vouchForReview},
 		{"POST /reviews/{review}/approve", "review.decide", c.approveReview},
 		{"POST /reviews/{review}/reject", "review.decide", c.rejectReview},
 		{"GET /devices", "device.list", c.devicesPage},

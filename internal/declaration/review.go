@@ -16,6 +16,7 @@ import (
 // that waits), version, widens.
 const (
 	RecordReviewOpened   core.RecordKind = "review-opened"
+	RecordReviewVouched  core.RecordKind = "review-vouched"
 	RecordReviewApproved core.RecordKind = "review-approved"
 	RecordReviewRejected core.RecordKind = "review-rejected"
 	RecordReviewTaken    core.RecordKind = "review-taken-back"
@@ -45,9 +46,64 @@ type Review struct {
 	Against  string     `json:"against"`
 	Asked    time.Time  `json:"asked"`
 	AskedBy  core.Actor `json:"asked_by"`
+	Vouched  time.Time  `json:"vouched,omitzero"`
+	Voucher  core.Actor `json:"voucher,omitzero"` // see Requester
 	Decision Decision   `json:"decision,omitempty"`
 	Decided  time.Time  `json:"decided,omitzero"`
 	By       core.Actor `json:"by,omitzero"`
+}
+
+// Requester is the person who wants this version. On the machine itself nobody
+// knows which person acts, so what is asked for there is a person's only once
+// one who signed in has vouched for it. The zero Actor: nobody has.
+func (r *Review) Requester() core.Actor {
+	if onMachine(r.AskedBy) {
+		return r.Voucher
+	}
+	return r.AskedBy
+}
+
+func onMachine(a core.Actor) bool { return a.Kind != core.ActorStaff || strings.HasPrefix(a.ID, "os:") }
+
+// AskedAs says in what the review differs from the ledger's records of it, or
+// nothing. Who asked, who vouched, and for which version, stand there: who
+// writes to the database alone cannot turn the one who asked into a second
+// person.
+func (r *Review) AskedAs(records []core.Record) string {
+	opened, vouched := core.Actor{}, core.Actor{}
+	for i := range records {
+		rec := &records[i]
+		if factOf(rec, "review") != r.ID {
+			continue
+		}
+		if factOf(rec, "hash") != r.Hash.String() {
+			return "the ledger has this review of another version"
+		}
+		switch rec.Kind {
+		case RecordReviewOpened:
+			opened = rec.Actor
+		case RecordReviewVouched:
+			vouched = rec.Actor
+		}
+	}
+	switch {
+	case opened == (core.Actor{}):
+		return "the ledger has no record that it was asked for"
+	case opened != r.AskedBy:
+		return "the ledger says that somebody else asked for it"
+	case vouched != r.Voucher:
+		return "the ledger says that somebody else vouched for it, or nobody"
+	}
+	return ""
+}
+
+func factOf(r *core.Record, name string) string {
+	for _, f := range r.Facts {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return ""
 }
 
 // ReviewState is a review as it stands.
@@ -116,7 +172,7 @@ func reviewRecord(r *Review, kind core.RecordKind, by core.Actor, now time.Time,
 // err is Waits as an error.
 func (w *Waits) err() error {
 	return core.E(core.Unready, ruleWidening, "this version widens what was declared and waits for review "+w.Review+": "+w.Text,
-		"an approver other than you decides in the console, under Reviews; where there is none yet, `hawser people founder` makes the first two")
+		"in the console, under Reviews, one approver vouches for what was asked for on this machine, and another one decides; where there are none yet, `hawser people founder` makes the first two")
 }
 
 // Reviews are all that were ever opened, newest first.
@@ -163,9 +219,35 @@ func (s *Service) reviewed(ctx context.Context, r *Review) []Change {
 	return Diff(old, next)
 }
 
+// VouchForReview makes what was asked for on the machine itself the wish of a
+// person who signed in, who by that cannot approve it any more.
+func (s *Service) VouchForReview(ctx context.Context, by core.Actor, id string) error {
+	now := s.d.Now().UTC().Truncate(time.Microsecond)
+	return s.d.Update(ctx, func(tx Tx) error {
+		r, current, err := s.undecided(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		switch {
+		case onMachine(by):
+			return core.E(core.Denied, "review-person", "a person who signed in vouches for a review", "do it in the console, under Reviews")
+		case r.Requester() != (core.Actor{}):
+			return core.E(core.Conflict, "review-vouched", "this version is asked for by a person already", "another approver decides")
+		}
+		next, err := ParsePolicy(r.Canonical)
+		if err != nil {
+			return err
+		}
+		r.Vouched, r.Voucher = now, by
+		if err := tx.PutReview(ctx, *r); err != nil {
+			return err
+		}
+		return tx.Record(ctx, reviewRecord(r, RecordReviewVouched, by, now, Diff(current, next)))
+	})
+}
+
 // ApproveReview puts the version of a review in force, by another person than
-// who asked for it. What was held against publishing then is held against it
-// now.
+// who wants it. What was held against publishing then is held against it now.
 func (s *Service) ApproveReview(ctx context.Context, by core.Actor, id string) (*Policy, error) {
 	now := s.d.Now().UTC().Truncate(time.Microsecond)
 	var next *Policy
@@ -174,11 +256,13 @@ func (s *Service) ApproveReview(ctx context.Context, by core.Actor, id string) (
 		if err != nil {
 			return err
 		}
-		if by.Kind != core.ActorStaff || strings.HasPrefix(by.ID, "os:") {
+		switch asked := r.Requester(); {
+		case onMachine(by):
 			return core.E(core.Denied, "review-person", "a review is approved by a person who signed in", "decide in the console, under Reviews")
-		}
-		if r.AskedBy == by {
-			return core.E(core.Denied, "review-self", "who asked for a version cannot approve it", "ask a second person")
+		case asked == (core.Actor{}):
+			return core.E(core.Denied, "review-unvouched", "this version was asked for on the machine itself, where nobody knows by whom", "one person vouches for it first, in the console, under Reviews; another approves")
+		case asked == by:
+			return core.E(core.Denied, "review-self", "who asked for a version, or vouched for it, cannot approve it", "ask a second person")
 		}
 		if next, err = ParsePolicy(r.Canonical); err != nil || next.Hash != r.Hash || next.Product != r.Product || next.Version != r.Version {
 			return &core.Error{Kind: core.Internal, Reason: "review-altered", Message: "review " + id + " was altered in the database", Hint: "publish the version again, and find out who writes to control.db", Err: err}

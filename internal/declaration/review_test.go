@@ -10,6 +10,7 @@ import (
 )
 
 func second() core.Actor { return core.Actor{Kind: core.ActorStaff, ID: "pabcdefghijkl"} }
+func third() core.Actor  { return core.Actor{Kind: core.ActorStaff, ID: "pmnopqrstuvwx"} }
 
 // waiting publishes a widening version and gives its review.
 func (p *publishing) waiting(t *testing.T, next *declaration.Policy) declaration.ReviewState {
@@ -72,6 +73,22 @@ func TestReview(t *testing.T) {
 	if _, err := p.ApproveReview(t.Context(), second(), "rnone"); core.ReasonOf(err) != "no-such-review" {
 		t.Errorf("of no review: %v", err)
 	}
+	// staff() acts on the machine, where nobody knows which person that is.
+	if _, err := p.ApproveReview(t.Context(), second(), r.ID); core.ReasonOf(err) != "review-unvouched" {
+		t.Errorf("nobody vouched: %v", err)
+	}
+	if err := p.VouchForReview(t.Context(), staff(), r.ID); core.ReasonOf(err) != "review-person" {
+		t.Errorf("vouched for on the machine: %v", err)
+	}
+	if err := p.VouchForReview(t.Context(), third(), r.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.VouchForReview(t.Context(), second(), r.ID); core.ReasonOf(err) != "review-vouched" {
+		t.Errorf("vouched for twice: %v", err)
+	}
+	if _, err := p.ApproveReview(t.Context(), third(), r.ID); core.ReasonOf(err) != "review-self" {
+		t.Errorf("by who vouched: %v", err)
+	}
 	got, err := p.ApproveReview(t.Context(), second(), r.ID)
 	if err != nil || got.Hash != two.Hash {
 		t.Fatalf("approved: %v, %v", got, err)
@@ -121,5 +138,36 @@ func TestReviewEnds(t *testing.T) {
 	}
 	if now, err := p.Current(t.Context(), "door-bell"); err != nil || now.Version != 3 {
 		t.Errorf("in force is version %d, %v", now.Version, err)
+	}
+}
+
+// TestReviewAskedAs: who asked, who vouched and for what are what the ledger
+// has of it, whatever the database says.
+func TestReviewAskedAs(t *testing.T) {
+	p := newPublishing(t, core.Live)
+	p.must(t, version(t, "1"))
+	r := p.waiting(t, version(t, "2", "keep: 7d", "keep: 8d"))
+	if err := p.VouchForReview(t.Context(), second(), r.ID); err != nil {
+		t.Fatal(err)
+	}
+	r = p.reviews(t)[0]
+	if why := r.AskedAs(p.records(t)); why != "" {
+		t.Fatalf("untouched: %s", why)
+	}
+	for name, edit := range map[string]func(*declaration.Review){
+		"another asked":   func(r *declaration.Review) { r.AskedBy = third() },
+		"another vouched": func(r *declaration.Review) { r.Voucher = third() },
+		"nobody vouched":  func(r *declaration.Review) { r.Voucher = core.Actor{} },
+		"another version": func(r *declaration.Review) { r.Hash[0]++ },
+		"never asked for": func(r *declaration.Review) { r.ID = "rnone" },
+	} {
+		x := r.Review
+		edit(&x)
+		if x.AskedAs(p.records(t)) == "" {
+			t.Errorf("%s, and nothing is said", name)
+		}
+	}
+	if why := r.AskedAs(p.records(t)[:1]); why == "" {
+		t.Error("the records are missing, and nothing is said")
 	}
 }

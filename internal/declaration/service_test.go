@@ -79,6 +79,26 @@ func (p *publishing) must(t *testing.T, policies ...*declaration.Policy) {
 	}
 }
 
+// records are what was recorded so far.
+func (p *publishing) records(t *testing.T) (out []core.Record) {
+	t.Helper()
+	err := p.store.View(t.Context(), func(tx *store.Tx) error {
+		pending, err := tx.LedgerPending(t.Context(), 100)
+		for _, x := range pending {
+			r, err := ledger.ParseLeaf(x.Leaf)
+			if err != nil {
+				return err
+			}
+			out = append(out, r)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // TestPublishRules tells what may follow what. Each refusal leaves the version
 // in force as it was.
 func TestPublishRules(t *testing.T) {
@@ -267,20 +287,9 @@ func TestEveryPublicationIsRecorded(t *testing.T) {
 	if err := p.Publish(t.Context(), staff(), version(t, "6")); err == nil {
 		t.Fatal("a widening version was published")
 	}
-	var got []core.Record
-	err := p.store.View(t.Context(), func(tx *store.Tx) error {
-		pending, err := tx.LedgerPending(t.Context(), 10)
-		for _, x := range pending {
-			r, err := ledger.ParseLeaf(x.Leaf)
-			if err != nil {
-				return err
-			}
-			got = append(got, r)
-		}
-		return err
-	})
-	if err != nil || len(got) != 3 || got[2].Kind != declaration.RecordReviewOpened {
-		t.Fatalf("records: %v, %v", got, err)
+	got := p.records(t)
+	if len(got) != 3 || got[2].Kind != declaration.RecordReviewOpened {
+		t.Fatalf("records: %v", got)
 	}
 	for i, want := range []struct {
 		policy *declaration.Policy

@@ -16,13 +16,14 @@ import (
 func (s *server) reviewChecks() []check.Check {
 	return []check.Check{{
 		ID: "review.blocks", Version: 1, Rows: []string{"4.12"}, Kind: check.Query, MaxAge: check.QueryAge, // CC 4.12
-		Says: "No version of a declaration came into force that widened the one before, unless another person than who asked for it approved it, in store and ledger.",
+		Says: "No version of a declaration came into force that widened the one before, unless another person than who asked for it, or vouched for it, approved it, in store and ledger.",
 		Do:   "Publish a version without the widening, and find out who writes to control.db; bring it back from a backup (`hawser restore`) where records are missing.",
 		Look: s.lookAtReviews,
 		Violations: []check.Violation{
 			{ID: "wider-behind-the-back", Says: "Puts a declaration with a longer keep-time in force behind the program's back.", Do: own(widenBehind)},
 			{ID: "approved-behind-the-back", Says: "Has a review say that somebody approved it, behind the program's back, and puts its version in force.", Do: own(approveBehind)},
-			{ID: "approved-by-who-asked", Says: "Has an approved review say that who approved it asked for it, behind the program's back.", Do: own(approveOwn)},
+			{ID: "approved-by-who-asked", Says: "Has an approved review say that who approved it vouched for it, behind the program's back.", Do: own(approveOwn)},
+			{ID: "asked-by-another", Says: "Has a review say that somebody else vouched for it, behind the program's back, and who did approves it.", Do: own(askedByAnother)},
 		},
 	}, {
 		ID: "review.pen-tests", Version: 1, Rows: []string{"4.12"}, Kind: check.Query, Says: "New uses, upgrades and new connections are tested by somebody who attacks them.",
@@ -32,7 +33,7 @@ func (s *server) reviewChecks() []check.Check {
 
 func (s *server) lookAtReviews(ctx context.Context, l *check.Look) error {
 	l.Touch("table", "control.db: declaration, declaration_review")
-	l.Touch("source", "ledger, records of kind "+string(declaration.RecordReviewApproved))
+	l.Touch("source", "ledger, records of reviews")
 	inForce, err := s.decl.All(ctx)
 	if err != nil {
 		return err
@@ -41,7 +42,11 @@ func (s *server) lookAtReviews(ctx context.Context, l *check.Look) error {
 	if err != nil {
 		return err
 	}
-	records, err := s.recordsOf(ctx, declaration.RecordReviewApproved, 0, 1<<62)
+	asked, err := s.recordsOfReviews(ctx)
+	if err != nil {
+		return err
+	}
+	approved, err := s.recordsOf(ctx, declaration.RecordReviewApproved, 0, 1<<62)
 	if err != nil {
 		return err
 	}
@@ -59,7 +64,7 @@ func (s *server) lookAtReviews(ctx context.Context, l *check.Look) error {
 			case s.inst.Environment != core.Live:
 				l.Exclude(name, "a test installation asks nobody")
 			default:
-				why := unapproved(v.Hash, all, records)
+				why := unapproved(v.Hash, all, asked, approved)
 				l.Holds(why == "", name, "%s", why)
 			}
 		}
@@ -68,7 +73,7 @@ func (s *server) lookAtReviews(ctx context.Context, l *check.Look) error {
 }
 
 // unapproved says why a widening version should not be in force, or nothing.
-func unapproved(hash core.Hash, all []declaration.ReviewState, records []ledger.Entry) string {
+func unapproved(hash core.Hash, all []declaration.ReviewState, asked []core.Record, approved []ledger.Entry) string {
 	why := "widens what was declared, and no review of it was opened"
 	for i := range all {
 		r := &all[i]
@@ -79,11 +84,17 @@ func unapproved(hash core.Hash, all []declaration.ReviewState, records []ledger.
 		if r.Decision != declaration.Approved {
 			continue
 		}
-		if r.By == r.AskedBy || r.By.Kind != core.ActorStaff {
+		switch who := r.Requester(); {
+		case who == (core.Actor{}):
+			return "widens what was declared, and no person asked for it"
+		case r.By == who || r.By.Kind != core.ActorStaff:
 			return "widens what was declared, and who asked for it approved it, or no person did"
 		}
-		for j := range records {
-			rec := &records[j].Record
+		if why := r.AskedAs(asked); why != "" {
+			return "widens what was declared, and its review was altered: " + why
+		}
+		for j := range approved {
+			rec := &approved[j].Record
 			if factOf(rec, "review") == r.ID && factOf(rec, "hash") == hash.String() && rec.Actor == r.By {
 				return ""
 			}
@@ -148,36 +159,77 @@ func approveBehind(ctx context.Context, t *twin) (func(context.Context) error, e
 	if err := t.Exec(ctx, "control.db", setReview, `{"Kind":"staff","ID":"pabcdefghijkl"}`, p.Canonical); err != nil {
 		return nil, err
 	}
-	undo := func(ctx context.Context) error {
+	return t.dropped(p), putBehind(ctx, t, p)
+}
+
+// dropped takes a version and its review out of the database.
+func (t *twin) dropped(p *declaration.Policy) func(context.Context) error {
+	return func(ctx context.Context) error {
 		if err := t.Exec(ctx, "control.db", dropVersion, p.Hash[:]); err != nil {
 			return err
 		}
 		return t.Exec(ctx, "control.db", dropReview, p.Canonical)
 	}
-	return undo, putBehind(ctx, t, p)
 }
 
-// approveOwn has a version approved by the rules, and then says who asked.
-func approveOwn(ctx context.Context, t *twin) (func(context.Context) error, error) {
-	p, err := t.asked(ctx, 4)
+// wanted has a version asked for, and vouched for by a person.
+func (t *twin) wanted(ctx context.Context, version int, by core.Actor) (*declaration.Policy, string, error) {
+	p, err := t.asked(ctx, version)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	all, err := t.s.decl.Reviews(ctx)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	by := core.Actor{Kind: core.ActorStaff, ID: "pabcdefghijkl"}
-	for _, r := range all {
-		if r.Hash == p.Hash {
-			err = declarations{t.s}.ApproveReview(ctx, by, r.ID)
+	for i := range all {
+		if r := &all[i]; r.Hash == p.Hash && r.Open() {
+			return p, r.ID, declarations{t.s}.VouchForReview(ctx, by, r.ID)
 		}
 	}
+	return nil, "", fmt.Errorf("no review waits for version %d", version)
+}
+
+const setVoucher = `UPDATE declaration_review SET body = json_set(CAST(body AS TEXT), '$.voucher', json(?)) WHERE canonical = ?`
+
+func jsonActor(a core.Actor) string { return fmt.Sprintf(`{"Kind":%q,"ID":%q}`, a.Kind, a.ID) }
+
+// two are a person and another.
+func two() (core.Actor, core.Actor) {
+	return core.Actor{Kind: core.ActorStaff, ID: "pabcdefghijkl"}, core.Actor{Kind: core.ActorStaff, ID: "pmnopqrstuvwx"}
+}
+
+// approveOwn has a version approved by the rules, and then says who wanted it.
+func approveOwn(ctx context.Context, t *twin) (func(context.Context) error, error) {
+	ada, bea := two()
+	p, id, err := t.wanted(ctx, 4, ada)
 	if err != nil {
 		return nil, err
 	}
-	const set = `UPDATE declaration_review SET body = json_set(CAST(body AS TEXT), '$.asked_by', json(?)) WHERE canonical = ?`
-	asker := fmt.Sprintf(`{"Kind":%q,"ID":%q}`, all[0].AskedBy.Kind, all[0].AskedBy.ID)
-	return func(ctx context.Context) error { return t.Exec(ctx, "control.db", set, asker, p.Canonical) },
-		t.Exec(ctx, "control.db", set, `{"Kind":"staff","ID":"pabcdefghijkl"}`, p.Canonical)
+	if err := (declarations{t.s}).ApproveReview(ctx, bea, id); err != nil {
+		return nil, err
+	}
+	undo := func(ctx context.Context) error { return t.Exec(ctx, "control.db", setVoucher, jsonActor(ada), p.Canonical) }
+	return undo, t.Exec(ctx, "control.db", setVoucher, jsonActor(bea), p.Canonical)
+}
+
+// askedByAnother has who wanted a version approve it, after the database says
+// that it was somebody else. The server itself would refuse that, and must not
+// be the only one who notices.
+func askedByAnother(ctx context.Context, t *twin) (func(context.Context) error, error) {
+	ada, bea := two()
+	p, id, err := t.wanted(ctx, 5, ada)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.Exec(ctx, "control.db", setVoucher, jsonActor(bea), p.Canonical); err != nil {
+		return nil, err
+	}
+	if err := (declarations{t.s}).ApproveReview(ctx, ada, id); core.ReasonOf(err) != "review-altered" {
+		return nil, fmt.Errorf("who vouched approved an altered review: %v", err)
+	}
+	if _, err := t.s.decl.ApproveReview(ctx, ada, id); err != nil {
+		return nil, err
+	}
+	return t.dropped(p), nil
 }

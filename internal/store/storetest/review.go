@@ -53,6 +53,7 @@ func Review(t *testing.T, open func(*testing.T) *store.Store) {
 	same("oldest first", first, later)
 
 	decided := first
+	decided.Vouched, decided.Voucher = at.Add(90*time.Minute), core.Actor{Kind: core.ActorStaff, ID: "pqrstuvwxyzab"}
 	decided.Decision, decided.Decided, decided.By = declaration.Rejected, at.Add(2*time.Hour), core.Actor{Kind: core.ActorStaff, ID: "pmnopqrstuvwx"}
 	swapped := decided
 	swapped.Canonical = []byte("{\"keep\":\"forever\"}")
