@@ -75,7 +75,8 @@ elsewhere. Without them it says "self-consistent only", without a witness "unwit
 It needs no server and opens no network. Stock tools do the first part:
   cd FOLDER && sha256sum -c SHA256SUMS
   ssh-keygen -Y verify -f SIGNERS -I evidence -n hawser-evidence -s SHA256SUMS.sig < SHA256SUMS
-An assessor gives the nonces of the samples: each must be in the bundle, and no other.
+An assessor gives the nonce of each sample and, after an @, the digest that was shown
+before the nonce was told: those samples must be in the bundle.
 The exit code is 0 when it is proved, and by a witness where --witness names one;
 1 when anything is wrong, 4 for "self-consistent only", 5 for "unwitnessed" where a
 witness was named.`,
@@ -85,7 +86,7 @@ witness was named.`,
 				e.str("checkpoint", "", "a checkpoint `file` obtained earlier, from elsewhere")
 				e.str("log-key", "", "the ledger's public `key` (NAME+ID+KEY), from elsewhere")
 				e.str("witness", "", "the public `key` of a witness, from elsewhere; several with commas")
-				e.str("nonce", "", "the `nonce` of each sample that you drew, as in hawser sample draw; several with commas")
+				e.str("sample", "", "each sample that you drew, as `NONCE@DIGEST`; several with commas")
 			},
 			run: evidenceVerify,
 		},
@@ -224,13 +225,13 @@ func evidenceVerify(ctx context.Context, e *env) error {
 	if k := *e.opt["witness"]; k != "" {
 		t.Witnesses = strings.Split(k, ",")
 	}
-	if text := *e.opt["nonce"]; text != "" {
+	if text := *e.opt["sample"]; text != "" {
 		for _, one := range strings.Split(text, ",") {
-			n, err := sampling.ParseNonce(one)
+			d, err := drawing(one)
 			if err != nil {
 				return err
 			}
-			t.Nonces = append(t.Nonces, n)
+			t.Drawings = append(t.Drawings, d)
 		}
 	}
 	t.Checks = server.DeclaredChecks()
@@ -261,9 +262,9 @@ func evidenceVerify(ctx context.Context, e *env) error {
 		fmt.Fprintf(w, "verdicts at    %s\n", r.At.UTC().Format("2006-01-02 15:04:05 UTC"))
 		fmt.Fprintf(w, "rests on       %d observations and %d trials in rounds %d to %d, %d entries of %s\n", r.Observations, r.Trials, r.First, r.Last, r.Entries, r.Origin)
 		if r.Samplings > 0 {
-			mine := "; give --nonce to see whether they are yours"
-			if t.Nonces != nil {
-				mine = ", drawn with the nonces given"
+			mine := "; give --sample to see whether yours are among them"
+			if t.Drawings != nil {
+				mine = fmt.Sprintf(", %d of them yours", r.Own)
 			}
 			fmt.Fprintf(w, "samples        %d%s\n", r.Samplings, mine)
 		}
@@ -274,6 +275,18 @@ func evidenceVerify(ctx context.Context, e *env) error {
 		return err
 	}
 	return standing(r.OK(), r.Standing, len(t.Witnesses) > 0 && len(r.Witnesses) == 0)
+}
+
+// drawing reads NONCE@DIGEST, or NONCE alone.
+func drawing(text string) (d bundle.Drawing, err error) {
+	nonce, digest, given := strings.Cut(text, "@")
+	if d.Nonce, err = sampling.ParseNonce(nonce); err != nil || !given {
+		return d, err
+	}
+	if d.Digest, err = core.ParseHash(strings.TrimSpace(digest)); err != nil {
+		return d, core.E(core.Invalid, "sample-digest", "what stands after the @ is no digest of a sample", "give it as `hawser sample begin` or the page showed it before the nonce was told")
+	}
+	return d, nil
 }
 
 // standing is the outcome of verifying what others handed over.

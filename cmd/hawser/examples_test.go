@@ -242,10 +242,14 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 				t.Errorf("the only unit was not drawn: %s", out)
 			}
 		case "evidence verify":
-			// An assessor's nonce, and then somebody's that drew nothing.
-			for nonce, want := range map[string]int{"8f3a77c2095be1d64f10a9b3c85d2e71": exitOK, "00f3a77c2095be1d64f10a9b3c85d2e7": exitFailed} {
-				if code, out, errs := try(t, append(example(name), "--nonce", nonce)...); code != want {
-					t.Errorf("verified with the nonce %s: exit %d\n%s%s", nonce, code, out, errs)
+			// An assessor's nonce, one after the digest of another sample, and
+			// somebody's that drew nothing.
+			const nonce = "8f3a77c2095be1d64f10a9b3c85d2e71"
+			for drawing, want := range map[string]int{
+				nonce: exitOK, nonce + "@" + strings.Repeat("ab", 32): exitFailed, nonce + "@ab": exitFailed, "00f3a77c2095be1d64f10a9b3c85d2e7": exitFailed,
+			} {
+				if code, out, errs := try(t, append(example(name), "--sample", drawing)...); code != want {
+					t.Errorf("verified with the sample %s: exit %d\n%s%s", drawing, code, out, errs)
 				}
 			}
 			// Without a checkpoint from elsewhere, and with a witness that never was.

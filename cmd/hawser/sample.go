@@ -36,8 +36,10 @@ do the same on the page Evidence of the console.`,
 			short: "draw a sample that was begun, with the assessor's nonce",
 			long: `Draws the sample, once and for all. The nonce is the assessor's: 16 to 64 random bytes
 in hexadecimal digits, made by the assessor and told to nobody before the sample was
-begun (openssl rand -hex 16, or dice). What is drawn stands in the ledger, and in every
-bundle from then on; the assessor verifies it there with hawser evidence verify --nonce.`,
+begun (openssl rand -hex 16, or dice). Before telling it, the assessor takes down the
+digest that hawser sample begin, or the page, shows: a maker who hears the nonce could
+else begin another sample. What is drawn stands in the ledger, and in every bundle from
+then on; the assessor verifies it with hawser evidence verify --sample NONCE@DIGEST.`,
 			example: "hawser sample draw sabcdefghijklmnop --nonce 8f3a77c2095be1d64f10a9b3c85d2e71",
 			flags: func(e *env) {
 				e.str("nonce", "", "the assessor's `nonce`, in hexadecimal digits")
@@ -93,7 +95,7 @@ func sampleBegin(ctx context.Context, e *env) error {
 	}
 	return e.print(x, func(w io.Writer) {
 		sampleText(w, &x)
-		fmt.Fprintf(w, "\nNow the assessor tells the nonce, and not before:\n  hawser sample draw %s --nonce HEX\n", x.ID)
+		fmt.Fprintf(w, "\nThe assessor takes down the digest, and only then tells the nonce:\n  hawser sample draw %s --nonce HEX\n", x.ID)
 	})
 }
 
@@ -133,6 +135,9 @@ func sampleCall(ctx context.Context, e *env, method, what string, in any) error 
 func sampleText(w io.Writer, x *api.Sample) {
 	paragraph(w, fmt.Sprintf("%s: %d of %d %s", x.ID, x.Size, x.Total, term.Safe(x.Of)), 2)
 	paragraph(w, fmt.Sprintf("  begun %s by %s", x.Begun.UTC().Format("2006-01-02 15:04:05 UTC"), term.Safe(x.By.String())), 4)
+	if x.Digest != "" {
+		fmt.Fprintf(w, "  digest %s\n", x.Digest)
+	}
 	if x.IsDrawn() {
 		paragraph(w, fmt.Sprintf("  drawn %s by %s with %s", x.Taken.UTC().Format("2006-01-02 15:04:05 UTC"), term.Safe(x.Assessor.String()), x.Nonce), 4)
 	}

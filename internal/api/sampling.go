@@ -41,7 +41,14 @@ type DrawRequest struct {
 // Sample is a sampling without its population, and what was drawn.
 type Sample struct {
 	sampling.Sampling
-	Items []sampling.Item `json:"items,omitempty"`
+	Digest string          `json:"digest,omitempty"` // of all that was settled before the nonce; lists leave it out
+	Items  []sampling.Item `json:"items,omitempty"`
+}
+
+func sampleOf(x sampling.Sampling, items []sampling.Item) Sample {
+	out := Sample{Sampling: x, Digest: x.Digest().String(), Items: items}
+	out.Population = nil
+	return out
 }
 
 // Validate holds that it is a nonce.
@@ -86,8 +93,7 @@ func (h handlers) beginSample(w http.ResponseWriter, r *http.Request, by core.Ac
 	if err != nil {
 		return err
 	}
-	x.Population = nil
-	return writeJSON(w, Sample{Sampling: x})
+	return writeJSON(w, sampleOf(x, nil))
 }
 
 func (h handlers) sample(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
@@ -95,8 +101,7 @@ func (h handlers) sample(w http.ResponseWriter, r *http.Request, _ core.Actor) e
 	if err != nil {
 		return err
 	}
-	x.Population = nil
-	return writeJSON(w, Sample{x, items})
+	return writeJSON(w, sampleOf(x, items))
 }
 
 func (h handlers) drawSample(w http.ResponseWriter, r *http.Request, by core.Actor) error {

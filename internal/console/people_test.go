@@ -253,6 +253,9 @@ func TestWaivers(t *testing.T) {
 		t.Errorf("end: %d", code)
 	}
 	wants(t, "taken back", w.must200(t, "/waivers"), ">taken back<")
+	w.who.From = w.now.Add(time.Hour)
+	lacks(t, "an assessor of later", w.must200(t, "/waivers"), ">taken back<")
+	w.who.From = time.Time{}
 	for name, bad := range map[string][]string{
 		"no reason": {"row", "4.4", "reason", "", "instead", "DS-05", "days", "10"}, "no days": {"row", "4.4", "reason", "the disk is being replaced", "instead", "DS-05", "days", "x"},
 		"never": {"row", "1.9", "reason", "the disk is being replaced", "instead", "DS-05", "days", "10"}, "no row": {"row", "<b>", "reason", "the disk is being replaced", "instead", "DS-05", "days", "10"},

@@ -27,6 +27,9 @@ func (c *Console) reviewsPage(w http.ResponseWriter, r *http.Request, v Visitor)
 	}
 	var view reviewsView
 	for i := range all {
+		if !all[i].Decided.IsZero() && all[i].Decided.Before(v.From) {
+			continue // it was over before the assessor's period
+		}
 		x := reviewLine{ReviewState: all[i], Own: all[i].Requester() == v.Actor}
 		switch x.State() {
 		case "open":

@@ -57,6 +57,9 @@ func TestReviews(t *testing.T) {
 		t.Fatalf("reject: %d %s", code, body)
 	}
 	wants(t, "rejected", w.must200(t, "/reviews"), ">rejected<")
+	w.who.From = w.now.Add(time.Hour)
+	lacks(t, "an assessor of later", w.must200(t, "/reviews"), ">rejected<")
+	w.who.From = time.Time{}
 	w.waiting(t, core.Actor{Kind: core.ActorStaff, ID: "os:root"}, longer("4"))
 	all, err := w.deps.Reviews.Reviews(t.Context())
 	must(t, err)

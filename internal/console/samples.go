@@ -31,7 +31,7 @@ type sampleLine struct {
 type sampleView struct {
 	sampling.Sampling
 	LastDay time.Time // of the period that records are of
-	Digest  string    // of the population, as the ledger holds it
+	Digest  string    // as the ledger holds it
 	Items   []sampling.Item
 	More    int  // drawn, and not on the page
 	Done    bool // it is drawn

@@ -46,6 +46,9 @@ func (c *Console) waiversPage(w http.ResponseWriter, r *http.Request, v Visitor)
 	}
 	view := waiversView{MayAsk: v.Holds("waiver.ask"), MostDays: int(assurance.MaxWaiver / (24 * time.Hour))}
 	for i := range all {
+		if ended(&all[i]).Before(v.From) {
+			continue // it was over before the assessor's period
+		}
 		view.Waivers = append(view.Waivers, waiverLineOf(&all[i], c.d.Now(), v))
 	}
 	for i := range st.Controls {
@@ -66,6 +69,14 @@ func (c *Console) waiversPage(w http.ResponseWriter, r *http.Request, v Visitor)
 		Title: "Waivers", Here: "/waivers", Data: view,
 		Lead: "What is not as it should be and is accepted for a while, with something else that makes up for it. A waiver never makes a row met.",
 	})
+}
+
+// ended is when a waiver counted for nothing any more, at the latest.
+func ended(w *assurance.Waiver) time.Time {
+	if !w.Ended.IsZero() && w.Ended.Before(w.Ends) {
+		return w.Ended
+	}
+	return w.Ends
 }
 
 func waiverLineOf(w *assurance.Waiver, now time.Time, v Visitor) waiverLine {

@@ -1,6 +1,8 @@
 // Package sampling draws random samples with an assessor's nonce, so that
 // neither side can steer what is looked at: the population is in the ledger
-// before the nonce is known, and whoever has both draws the same.
+// before the nonce is known, and whoever has both draws the same. The assessor
+// takes down the digest of the sampling before the nonce is told; without that
+// a maker who hears the nonce could begin another and show only that one.
 package sampling
 
 import (
@@ -111,12 +113,17 @@ func Unit(seed []byte, s core.Subject) string {
 }
 
 // digest is what the ledger holds of a list of ids.
-func digest(ids []string) core.Hash {
-	return sha256.Sum256([]byte("hawser sample v1\x00" + strings.Join(ids, "\n")))
+func digest(of string, ids []string) core.Hash {
+	return sha256.Sum256([]byte("hawser sample v1\x00" + of + "\x00" + strings.Join(ids, "\n")))
 }
 
-// Digest is what the ledger holds of the population.
-func (s *Sampling) Digest() core.Hash { return digest(s.Population) }
+// Digest is of everything that was settled when the sampling was begun: what is
+// drawn follows from it and the nonce alone.
+func (s *Sampling) Digest() core.Hash {
+	return digest(strings.Join([]string{
+		s.ID, s.Of, timeText(s.From), timeText(s.Until), timeText(s.Begun), hex.EncodeToString(s.Seed), strconv.Itoa(s.Size), strconv.Itoa(s.Total),
+	}, "\n"), s.Population)
+}
 
 // IsDrawn reports whether the nonce is known.
 func (s *Sampling) IsDrawn() bool { return !s.Taken.IsZero() }
@@ -189,7 +196,7 @@ func (s *Sampling) DrawnRecord() core.Record {
 	return core.Record{Time: s.Taken, Kind: RecordDrawn, Actor: s.Assessor, Facts: []core.Fact{
 		{Name: "sample", Value: s.ID},
 		{Name: "nonce", Value: hex.EncodeToString(s.Nonce)},
-		{Name: "digest", Value: digest(s.Drawn).String()},
+		{Name: "digest", Value: digest("drawn", s.Drawn).String()},
 	}}
 }
 

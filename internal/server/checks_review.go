@@ -209,7 +209,9 @@ func approveOwn(ctx context.Context, t *twin) (func(context.Context) error, erro
 	if err := (declarations{t.s}).ApproveReview(ctx, bea, id); err != nil {
 		return nil, err
 	}
-	undo := func(ctx context.Context) error { return t.Exec(ctx, "control.db", setVoucher, jsonActor(ada), p.Canonical) }
+	undo := func(ctx context.Context) error {
+		return t.Exec(ctx, "control.db", setVoucher, jsonActor(ada), p.Canonical)
+	}
 	return undo, t.Exec(ctx, "control.db", setVoucher, jsonActor(bea), p.Canonical)
 }
 

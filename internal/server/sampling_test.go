@@ -74,12 +74,15 @@ func TestSamplesOfAServer(t *testing.T) {
 	folder, key := o.exported(t)
 	signers := []byte(key.Public().AllowedSigner() + "\n")
 	for name, c := range map[string]struct {
-		nonces [][]byte
-		ok     bool
+		mine []bundle.Drawing
+		ok   bool
 	}{
-		"both": {[][]byte{first, second}, true}, "one that is not mine": {[][]byte{first}, false}, "one that is left out": {[][]byte{first, second, bytes.Repeat([]byte{5, 6}, 8)}, false},
+		"both":                         {[]bundle.Drawing{{Nonce: first, Digest: x.Digest()}, {Nonce: second, Digest: r.Digest()}}, true},
+		"one beside that of another":   {[]bundle.Drawing{{Nonce: first, Digest: x.Digest()}}, true},
+		"one that I did not see begun": {[]bundle.Drawing{{Nonce: first, Digest: r.Digest()}}, false},
+		"one that is left out":         {[]bundle.Drawing{{Nonce: first}, {Nonce: bytes.Repeat([]byte{5, 6}, 8)}}, false},
 	} {
-		rep, err := bundle.VerifyDir(ctx, folder, bundle.Trust{Signers: signers, Nonces: c.nonces})
+		rep, err := bundle.VerifyDir(ctx, folder, bundle.Trust{Signers: signers, Drawings: c.mine})
 		if err != nil || rep.OK() != c.ok || rep.Samplings != 2 {
 			t.Errorf("%s: %v, %d samples, %v", name, err, rep.Samplings, rep.Faults)
 		}

@@ -37,10 +37,12 @@ func (w *world) drawn(id string, nonce []byte) sampling.Sampling {
 func TestSampling(t *testing.T) {
 	nonce := bytes.Repeat([]byte{7, 1}, 8)
 	k := newKey(t)
+	var began core.Hash
 	honest := func() (*world, sampling.Sampling) {
 		w := newWorld(5)
 		w.live(1)
 		s := w.drawn("sone", nonce)
+		began = s.Digest()
 		w.record(s.BegunRecord())
 		w.record(s.DrawnRecord())
 		w.live(2)
@@ -58,7 +60,10 @@ func TestSampling(t *testing.T) {
 			t.Fatal(err)
 		}
 		trust := w.trust(k, nil)
-		trust.Nonces = [][]byte{nonce}
+		trust.Drawings = []Drawing{{Nonce: nonce}}
+		if len(all) > 0 {
+			trust.Drawings[0].Digest = began
+		}
 		return mustVerify(t, f, trust), nil
 	}
 	w, s := honest()
@@ -71,9 +76,30 @@ func TestSampling(t *testing.T) {
 	o := w.options()
 	o.Samplings = []sampling.Sampling{s}
 	trust := w.trust(k, nil)
-	trust.Nonces = [][]byte{bytes.Repeat([]byte{9, 1}, 8)}
-	if r := mustVerify(t, w.sealed(t, o, k), trust); r.OK() || len(r.Faults) != 2 {
-		t.Errorf("a sampling with another nonce: %v", r.Faults)
+	trust.Drawings = []Drawing{{Nonce: bytes.Repeat([]byte{9, 1}, 8)}}
+	if r := mustVerify(t, w.sealed(t, o, k), trust); r.OK() || len(r.Faults) != 1 || !slices.Contains(r.Notes, "1 of the samples are not yours") {
+		t.Errorf("a sampling with another nonce: %v, %v", r.Faults, r.Notes)
+	}
+	trust.Drawings = []Drawing{{Nonce: nonce}}
+	if r := mustVerify(t, w.sealed(t, o, k), trust); !r.OK() || r.Own != 1 || !strings.Contains(strings.Join(r.Notes, "\n"), began.String()) {
+		t.Errorf("its digest was not taken down: %v, %v", r.Faults, r.Notes)
+	}
+	// The maker heard the nonce, began another sample until one suited, and
+	// shows that one alone.
+	lw := newWorld(5)
+	lw.live(1)
+	suits := lw.drawn("stwo", nonce)
+	suits.Seed = bytes.Repeat([]byte{6}, 32)
+	suits.Drawn = sampling.Sample(suits.Seed, nonce, suits.Population, suits.Size)
+	lw.record(suits.BegunRecord())
+	lw.record(suits.DrawnRecord())
+	lw.live(2)
+	o = lw.options()
+	o.Samplings = []sampling.Sampling{suits}
+	trust = lw.trust(k, nil)
+	trust.Drawings = []Drawing{{Nonce: nonce, Digest: began}}
+	if r := mustVerify(t, lw.sealed(t, o, k), trust); r.OK() || len(r.Faults) != 1 || !strings.Contains(r.Faults[0], "another sample") {
+		t.Errorf("a sample that was begun after the nonce was known: %v", r.Faults)
 	}
 
 	fewer := s

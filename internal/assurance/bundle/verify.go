@@ -27,15 +27,23 @@ type Trust struct {
 	LogKeys []string
 	// Witnesses are public keys of witnesses (https://c2sp.org/tlog-witness).
 	Witnesses []string
-	// Nonces are those that the verifier, as an assessor, drew samples with.
-	// Each must be in the bundle, and no other may be.
-	Nonces [][]byte
+	// Drawings are the samples that the verifier drew, as an assessor. Each
+	// must be in the bundle.
+	Drawings []Drawing
 	// Now bounds the bundle's times when it is not zero.
 	Now time.Time
 	// Program is the version of the verifying program, Checks what it declares.
 	// A bundle of the same version must declare exactly these.
 	Program string
 	Checks  []assurance.Declared
+}
+
+// Drawing is what an assessor knows of a sample: the digest that was shown
+// before the nonce was told, and the nonce. Without the digest the maker could
+// have begun another sample once the nonce was known.
+type Drawing struct {
+	Nonce  []byte
+	Digest core.Hash // zero: not taken down
 }
 
 // Standing says how much a bundle proves.
@@ -74,9 +82,10 @@ type Report struct {
 	Observations int              `json:"observations"`
 	Trials       int              `json:"trials"`
 	Samplings    int              `json:"samplings"`
-	State        *assurance.State `json:"-"`                // as worked out here; nil when it could not be
-	Faults       []string         `json:"faults,omitempty"` // at most 100; empty when nothing is wrong
-	Notes        []string         `json:"notes,omitempty"`  // what could not be compared
+	Own          int              `json:"own_samples,omitempty"` // of those that the verifier drew
+	State        *assurance.State `json:"-"`                       // as worked out here; nil when it could not be
+	Faults       []string         `json:"faults,omitempty"`        // at most 100; empty when nothing is wrong
+	Notes        []string         `json:"notes,omitempty"`         // what could not be compared
 }
 
 // OK reports whether nothing is wrong with the bundle.
@@ -240,20 +249,31 @@ func (v *verifier) program(e *evidence) {
 	}
 }
 
+// samples holds the assessor's own samples against the bundle. Those of others
+// are named as such: an assessor of this year meets those of last year.
 func (v *verifier) samples(e *evidence) {
-	if v.t.Nonces == nil {
-		return
-	}
-	for i := range e.samplings {
-		if !slices.ContainsFunc(v.t.Nonces, func(n []byte) bool { return bytes.Equal(n, e.samplings[i].Nonce) }) {
-			v.bad.add("sampling %d was drawn with a nonce that is not yours", i+1)
-		}
-	}
-	for i, n := range v.t.Nonces {
-		if !slices.ContainsFunc(e.samplings, func(s sample) bool { return bytes.Equal(n, s.Nonce) }) {
+	for i, d := range v.t.Drawings {
+		at := slices.IndexFunc(e.samplings, func(s sample) bool { return bytes.Equal(d.Nonce, s.Nonce) })
+		if at < 0 {
 			v.bad.add("what you drew with nonce %d is left out", i+1)
+			continue
+		}
+		v.r.Own++
+		got := e.samplings[at].Digest()
+		switch {
+		case d.Digest.IsZero():
+			v.note("the sample drawn with nonce %d has the digest %s: it is yours only if you took that down before you told the nonce", i+1, got)
+		case d.Digest != got:
+			v.bad.add("what was drawn with nonce %d is another sample than the one that you saw begun: its digest is %s", i+1, got)
 		}
 	}
+	if n := len(e.samplings) - v.r.Own; n > 0 && v.t.Drawings != nil {
+		v.note("%d of the samples are not yours", n)
+	}
+}
+
+func (v *verifier) note(format string, a ...any) {
+	v.r.Notes = append(v.r.Notes, fmt.Sprintf(format, a...))
 }
 
 // compare works out every file that follows from the others, and compares it
