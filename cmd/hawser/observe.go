@@ -32,8 +32,9 @@ func observeCommands() []*command {
 		short: "learn what a fleet sends today, and draft its declarations",
 		long: `Listens to the broker that a fleet uses now, as one more subscriber that never says
 anything, and learns shapes: topics, fields, types, ranges, rates. It keeps no value: no
-text, no number that was measured, no device's name; ranges are rounded outward. Then it
-says what it found, what of it looks like a place, a network or a secret, and writes a
+text, no number that was measured; ranges are rounded outward. Parts of topics and names
+of fields that look like a device's name are taken out; look at the topics all the same
+before you hand the report on. Then it says what it found, what of it looks like a place, a network or a secret, and writes a
 draft declaration for each product into the folder of --out. What only people know is a
 question mark there: class, purposes, keep-time, readers. No draft compiles before all
 are answered, and a field that nobody needs is best taken out.

@@ -15,11 +15,11 @@ import (
 )
 
 // TestRevocationList: a revoked device's certificate is on the list until it
-// has run out, others are not; openssl refuses with it what it should, and
+// has run out, others are not, a replaced one neither; openssl refuses with it what it should, and
 // nothing else.
 func TestRevocationList(t *testing.T) {
 	f := newFixture(t)
-	good, bad := f.device("GOOD"), f.device("BAD")
+	old, bad := f.device("GOOD"), f.device("BAD")
 	issuer, err := x509.ParseCertificate(f.ca.Bundle()[1])
 	if err != nil {
 		t.Fatal(err)
@@ -39,6 +39,15 @@ func TestRevocationList(t *testing.T) {
 		}
 		return l
 	}
+	chain, err := f.svc.Renew(t.Context(), old, csrFor(t, newKey(t), "GOOD"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := x509.ParseCertificate(chain[0]) // old is replaced now, and not revoked
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.mustIdentify(good)
 	first := list()
 	if len(first.RevokedCertificateEntries) != 0 {
 		t.Errorf("%d entries before anything was revoked", len(first.RevokedCertificateEntries))

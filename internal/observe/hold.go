@@ -138,7 +138,7 @@ func (h *Holder) Take(topic string, payload []byte, at time.Time) {
 		if best.fields[name] {
 			continue
 		}
-		d := DroppedField{Product: best.product, Stream: best.plan.Name(), Name: inert(name), Look: looksOfName(name)}
+		d := DroppedField{Product: best.product, Stream: best.plan.Name(), Name: inert(unnamed(name)), Look: looksOfName(name)}
 		if h.dropped[d] == 0 && len(h.dropped) >= maxDropped {
 			continue
 		}

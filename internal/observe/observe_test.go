@@ -283,3 +283,26 @@ func TestEveryQuestionIsAFault(t *testing.T) {
 		t.Errorf("%d questions were left open one by one", n)
 	}
 }
+
+// TestNamesOfThings: what names one thing is kept nowhere, neither of a topic
+// nor of a field; what names a quantity stays.
+func TestNamesOfThings(t *testing.T) {
+	r := New()
+	at := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
+	r.Take("site/9f8e7d6c5b4a/state", []byte(`{"a4c138e2b7f0": 21.5, "A4:C1:38:E2:B7:F1": 20, "NWX-00017-2291": 1, "90017": 2, "pm25": 4, "sensor_01": 1, "temperature": 3, "co2": 400, "facade": 1}`), at)
+	rep := r.Report()
+	b, err := json.Marshal(rep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"9f8e7d6c5b4a", "a4c138e2b7f0", "A4:C1", "NWX-00017", "90017"} {
+		if strings.Contains(string(b), name) {
+			t.Errorf("%s is in the report", name)
+		}
+	}
+	for _, name := range []string{"pm25", "sensor_01", "temperature", "co2", "facade", "names look like those of devices"} {
+		if !strings.Contains(string(b), name) {
+			t.Errorf("%s is not in the report", name)
+		}
+	}
+}

@@ -145,6 +145,7 @@ func (r *Recorder) Take(topic string, payload []byte, at time.Time) {
 		return
 	}
 	for name, v := range members {
+		name = unnamed(name)
 		s := t.fields[name]
 		if s == nil {
 			if len(t.fields) >= maxFields {

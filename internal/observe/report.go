@@ -311,6 +311,8 @@ func (s *shape) field(name string) Field {
 	switch low := strings.ToLower(name); {
 	case low == "t" || low == "boot" || low == "seq":
 		f.Undeclarable = "every message's own: t is the time of the reading in Unix milliseconds, boot and seq number it"
+	case name == variable:
+		f.Undeclarable = "its names look like those of devices, and are kept nowhere: send each on its own, under one name"
 	case !fieldForm.MatchString(name):
 		f.Name = inert(name)
 		f.Undeclarable = "its name is none: 1 to 63 letters, digits, _, - or ., a letter first"

@@ -73,6 +73,17 @@ func namesOne(level string) bool {
 	return len(level) >= 8 && digits >= 4 // a serial
 }
 
+// unnamed is a field's name, unless that looks like the name of one thing, as
+// where a hub sends {"a4c138e2b7f0": 21.5}: that is kept of nobody. A name with
+// a number behind, like pm25 or sensor_01, is a field's.
+func unnamed(field string) string {
+	letters := strings.ContainsFunc(field, func(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' })
+	if namesOne(field) && (!letters || len(field) >= 8 && !counted.MatchString(field)) {
+		return variable
+	}
+	return field
+}
+
 // siblings is from how many names at one level on, with the same fields behind
 // each, they are taken for devices.
 const siblings = 4

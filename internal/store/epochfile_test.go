@@ -103,17 +103,3 @@ func TestDamagedLateLane(t *testing.T) {
 		})
 	}
 }
-
-func openStore(t *testing.T) *store.Store {
-	t.Helper()
-	s, err := store.Open(t.Context(), store.Options{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() }) // the test is over
-	return s
-}
-
-func TestCounts(t *testing.T) { storetest.Counts(t, openStore) }
-
-func TestEpochs(t *testing.T) { storetest.Epochs(t, openStore) }

@@ -83,9 +83,9 @@ type Report struct {
 	Trials       int              `json:"trials"`
 	Samplings    int              `json:"samplings"`
 	Own          int              `json:"own_samples,omitempty"` // of those that the verifier drew
-	State        *assurance.State `json:"-"`                       // as worked out here; nil when it could not be
-	Faults       []string         `json:"faults,omitempty"`        // at most 100; empty when nothing is wrong
-	Notes        []string         `json:"notes,omitempty"`         // what could not be compared
+	State        *assurance.State `json:"-"`                     // as worked out here; nil when it could not be
+	Faults       []string         `json:"faults,omitempty"`      // at most 100; empty when nothing is wrong
+	Notes        []string         `json:"notes,omitempty"`       // what could not be compared
 }
 
 // OK reports whether nothing is wrong with the bundle.

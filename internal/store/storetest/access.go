@@ -13,7 +13,7 @@ import (
 
 // Access tells what the register of people needs from every engine. open gives
 // an empty store that is closed when the test ends.
-func Access(t *testing.T, open func(t *testing.T) *store.Store) {
+func Access(t *testing.T, open func(testing.TB) *store.Store) {
 	t.Run("people", func(t *testing.T) { accessPeople(t, open(t)) })
 	t.Run("passkeys", func(t *testing.T) { accessPasskeys(t, open(t)) })
 	t.Run("links", func(t *testing.T) { accessLinks(t, open(t)) })

@@ -8,7 +8,7 @@ import (
 )
 
 // Clock tells what the time that was seen needs from every engine.
-func Clock(t *testing.T, open func(t *testing.T) *store.Store) {
+func Clock(t *testing.T, open func(testing.TB) *store.Store) {
 	s := open(t)
 	seen := func(want time.Time) {
 		t.Helper()

@@ -11,7 +11,7 @@ import (
 )
 
 // Counts is the contract of the counts in telemetry.ProjectionTx.
-func Counts(t *testing.T, open func(*testing.T) *store.Store) {
+func Counts(t *testing.T, open func(testing.TB) *store.Store) {
 	s := open(t)
 	ctx := t.Context()
 	update := func(fn func(telemetry.ProjectionTx) error) {
@@ -181,7 +181,7 @@ func Counts(t *testing.T, open func(*testing.T) *store.Store) {
 
 // Epochs is the contract of epochs, roots and the projector's watermark in
 // telemetry.ProjectionTx.
-func Epochs(t *testing.T, open func(*testing.T) *store.Store) {
+func Epochs(t *testing.T, open func(testing.TB) *store.Store) {
 	s := open(t)
 	ctx := t.Context()
 	update := func(fn func(telemetry.ProjectionTx) error) {

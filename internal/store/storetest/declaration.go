@@ -18,7 +18,7 @@ import (
 
 // Declaration tells what declarations need from every engine. open gives an
 // empty store that is closed when the test ends.
-func Declaration(t *testing.T, open func(t *testing.T) *store.Store) {
+func Declaration(t *testing.T, open func(testing.TB) *store.Store) {
 	put := func(t *testing.T, s *store.Store, p declaration.Published) error {
 		t.Helper()
 		return s.Update(t.Context(), func(tx *store.Tx) error { return tx.PutDeclaration(t.Context(), p) })

@@ -15,7 +15,7 @@ import (
 
 // Erasure tells what erasures and legal holds need from every engine. open
 // gives an empty store that is closed when the test ends.
-func Erasure(t *testing.T, open func(t *testing.T) *store.Store) {
+func Erasure(t *testing.T, open func(testing.TB) *store.Store) {
 	at := time.Date(2026, 11, 20, 12, 0, 0, 123456000, time.UTC)
 	ctx := t.Context()
 

@@ -11,7 +11,7 @@ import (
 
 // Gate tells what the gate needs from every engine. open gives an empty store
 // that is closed when the test ends.
-func Gate(t *testing.T, open func(t *testing.T) *store.Store) {
+func Gate(t *testing.T, open func(testing.TB) *store.Store) {
 	s, ctx := open(t), t.Context()
 	at := time.Date(2026, 11, 20, 12, 0, 0, 123456000, time.UTC)
 	update := func(fn func(*store.Tx) error) { t.Helper(); must(t, s.Update(ctx, fn)) }

@@ -12,7 +12,7 @@ import (
 
 // Identity tells what the register of devices needs from every engine. open
 // gives an empty store that is closed when the test ends.
-func Identity(t *testing.T, open func(t *testing.T) *store.Store) {
+func Identity(t *testing.T, open func(testing.TB) *store.Store) {
 	t.Run("devices", func(t *testing.T) { identityDevices(t, open(t)) })
 	t.Run("certificates", func(t *testing.T) { identityCertificates(t, open(t)) })
 	t.Run("keys", func(t *testing.T) { identityKeys(t, open(t)) })

@@ -110,7 +110,7 @@ func (t ledgerTest) names(rows []ledger.Stored) string {
 
 // Ledger tells what the ledger needs from every engine. open gives an empty
 // store that is closed when the test ends.
-func Ledger(t *testing.T, open func(t *testing.T) *store.Store) {
+func Ledger(t *testing.T, open func(testing.TB) *store.Store) {
 	t.Run("records wait in order, or not at all", func(t *testing.T) { ledgerPending(ledgerTest{t, open(t)}) })
 	t.Run("origins", func(t *testing.T) { ledgerOrigins(ledgerTest{t, open(t)}) })
 	t.Run("the head moves by compare-and-set", func(t *testing.T) { ledgerHead(ledgerTest{t, open(t)}) })

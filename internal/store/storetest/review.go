@@ -14,7 +14,7 @@ import (
 // Review tells what reviews of declarations need from every engine: each comes
 // back as it was kept, oldest first; deciding one changes the decision and
 // never the version that waits, whose hash is that of its bytes.
-func Review(t *testing.T, open func(*testing.T) *store.Store) {
+func Review(t *testing.T, open func(testing.TB) *store.Store) {
 	s, ctx := open(t), t.Context()
 	at := time.Date(2026, 11, 23, 8, 0, 0, 123456000, time.UTC)
 	review := func(id string, after time.Duration, canonical string) declaration.Review {

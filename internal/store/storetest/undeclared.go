@@ -13,7 +13,7 @@ import (
 
 // Undeclared tells what findings of undeclared fields need from every engine.
 // open gives an empty store that is closed when the test ends.
-func Undeclared(t *testing.T, open func(t *testing.T) *store.Store) {
+func Undeclared(t *testing.T, open func(testing.TB) *store.Store) {
 	s, ctx := open(t), t.Context()
 	at := time.Date(2026, 11, 20, 12, 0, 0, 123456000, time.UTC)
 	stream := telemetry.UndeclaredStream{Product: "thermostat", Policy: core.Hash{1}, Stream: "climate", First: at}
