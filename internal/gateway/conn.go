@@ -52,6 +52,8 @@ type conn struct {
 	since        time.Time
 	keepAlive    time.Duration // 0: none
 	maxOut       int           // bytes of a packet to the client
+	takes        int           // messages to the client without its acknowledgement, at most
+	resumed      bool          // it goes on with the state of an earlier connection
 	dev          *device
 	product      *product
 
@@ -88,6 +90,7 @@ type conn struct {
 	expiry   time.Duration // of the session after its connection
 	subs     subscriptions
 	notices  *notices
+	down     *downward // nil: nothing was ever on its way to the device
 
 	small [smallBuffer]byte
 }
@@ -360,6 +363,9 @@ func (c *conn) finish() {
 	if c.notices != nil {
 		c.notices.stop()
 	}
+	if c.down != nil && c.down.timer != nil {
+		c.down.timer.Stop()
+	}
 	c.mu.Unlock()
 	var k *kept
 	if !c.revoked.Load() {
@@ -433,6 +439,9 @@ func (c *conn) state(now time.Time) *kept {
 		return nil
 	}
 	k := &kept{clientID: c.clientID, until: now.Add(c.expiry).UnixNano(), subs: c.subs}
+	if c.down != nil {
+		k.down = c.down.sent
+	}
 	for i := range c.ring.slots {
 		k.recent[i] = c.ring.slots[i].id
 	}

@@ -256,6 +256,7 @@ func (c *conn) connect(b *burst) bool {
 	if resumed != nil {
 		state = mqtt.KeptSession
 		c.subs, c.resent = resumed.subs, &resumed.recent
+		c.resumeDown(resumed)
 		if c.subs.has(wire.Refused) {
 			c.notices = &notices{}
 		}
@@ -276,6 +277,7 @@ func (c *conn) connect(b *burst) bool {
 		return false
 	}
 	g.count.connected.Add(1)
+	c.deliver()
 	if g.deps.Log.Enabled(g.ctx, slog.LevelDebug) {
 		g.deps.Log.LogAttrs(g.ctx, slog.LevelDebug, "device connected", slog.String("product", string(c.id.Product)),
 			slog.String("subject", c.id.Subject.String()), slog.String("version", c.version.String()), slog.String("source", shorten(c.from).String()))
@@ -317,6 +319,7 @@ func (c *conn) findings(k *mqtt.Connect) {
 func (c *conn) terms(p *mqtt.Packet) {
 	c.keepAlive = time.Duration(p.Connect.KeepAlive) * time.Second
 	c.maxOut = int(p.Props.NumberOr(mqtt.PropMaximumPacketSize, wire.MaxPacket))
+	c.takes = int(p.Props.NumberOr(mqtt.PropReceiveMaximum, 0xffff))
 	c.tellProblems = p.Props.NumberOr(mqtt.PropRequestProblemInfo, 1) == 1
 	longest := c.g.conf.SessionExpiry
 	if c.version == mqtt.V311 {
@@ -436,6 +439,7 @@ func (c *conn) refresh() {
 		return
 	}
 	c.fresh.Store(&id)
+	c.deliver()
 }
 
 // cut ends the session of a device that is not welcome any more. What it sent

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hawser-iot/hawser/internal/command"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/mqtt"
@@ -108,8 +109,17 @@ type Intake interface {
 	Refuse(src *telemetry.Source, stream []byte, why telemetry.Reason, c telemetry.Completion, token uint64) error
 }
 
-// Deps are what the gateway needs. All are required but Config, Trouble,
-// Authority and Log.
+// Downlink is what waits for devices: command.Service. Waiting asks memory, the
+// others may ask the disk.
+type Downlink interface {
+	Waiting(core.DeviceID) bool
+	Next(ctx context.Context, id core.DeviceID, subject core.Subject, after uint64, n int) ([]command.Message, error)
+	Taken(ctx context.Context, id core.DeviceID, number uint64, refused bool) error
+	Reply(ctx context.Context, id core.DeviceID, subject core.Subject, name, call string, payload []byte) error
+}
+
+// Deps are what the gateway needs. All are required but Config, Downlink,
+// Trouble, Authority and Log.
 type Deps struct {
 	Config      Config
 	Environment core.Environment
@@ -121,6 +131,7 @@ type Deps struct {
 	DeviceCAs func() *x509.CertPool
 	Identity  Identity
 	Intake    Intake
+	Downlink  Downlink // nil: nothing ever waits for a device
 	// Trouble says why the journal takes nothing at present; nil: not known,
 	// or nothing is wrong. It chooses what 5.0 clients are told.
 	Trouble func() error
@@ -147,6 +158,7 @@ type Gateway struct {
 	early        early
 	table        table
 	writers      writers
+	couriers     couriers
 	bursts       sync.Pool
 	buffers      buffers
 
@@ -196,6 +208,7 @@ func New(d Deps) (*Gateway, error) {
 	g.deviceBytes = perSecond(g.conf.DeviceBytesPerSecond)
 	g.productMessages = perSecond(g.conf.ProductMessagesPerSecond)
 	g.writers.start(runtime.GOMAXPROCS(0))
+	g.couriers.start(couriersAtOnce)
 	g.work.Go(g.tidy)
 	return g, nil
 }
@@ -398,6 +411,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	for {
 		select {
 		case <-done:
+			g.couriers.stop()
 			g.writers.stop()
 			return err
 		case <-t.C:
@@ -411,6 +425,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 				}
 			})
 			<-done
+			g.couriers.stop()
 			g.writers.stop()
 			return err
 		}

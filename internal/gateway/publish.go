@@ -37,9 +37,11 @@ func (c *conn) take(b *burst, raw []byte) bool {
 		return c.unsubscribe(b)
 	case mqtt.DISCONNECT:
 		return c.disconnect(b)
+	case mqtt.PUBACK:
+		return c.downTaken(p)
 	default:
 		// A second CONNECT [MQTT-3.1.0-2], AUTH without a method, and the
-		// acknowledgements of QoS 1 and 2, which nothing here asks for.
+		// acknowledgements of QoS 2, which nothing here asks for.
 		c.violation(endMisplaced, mqtt.ProtocolError, errors.New(p.Type.String()))
 		return false
 	}
@@ -192,7 +194,12 @@ func (c *conn) message(b *burst, token uint32, topic []byte, free bool) bool {
 		}
 	case wire.Foreign:
 		return c.refused(b, token, nil, telemetry.ReasonWrongTopic, pointsForeignTopic)
-	case wire.ChildTelemetry, wire.State, wire.Posture, wire.CommandReply:
+	case wire.CommandReply:
+		if c.large {
+			return c.refused(b, token, nil, telemetry.ReasonTooLarge, pointsOverRate)
+		}
+		return c.commandReply(b, token, t)
+	case wire.ChildTelemetry, wire.State, wire.Posture:
 		return c.refused(b, token, nil, telemetry.ReasonNotYet, pointsWrongPlace)
 	default:
 		return c.refused(b, token, nil, telemetry.ReasonWrongTopic, pointsWrongPlace)
@@ -307,7 +314,7 @@ func refusalCode(why telemetry.Reason) mqtt.ReasonCode {
 	switch why {
 	case telemetry.ReasonWrongTopic:
 		return mqtt.NotAuthorized
-	case telemetry.ReasonUnknownStream:
+	case telemetry.ReasonUnknownStream, telemetry.ReasonNoCommand:
 		return mqtt.TopicNameInvalid
 	case telemetry.ReasonRate, telemetry.ReasonTooLarge:
 		return mqtt.QuotaExceeded // 0x95 is no code of a PUBACK

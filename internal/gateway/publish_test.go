@@ -41,7 +41,7 @@ func TestWhatBecomesOfAMessage(t *testing.T) {
 		{"state", "state", `{}`, 0x83, telemetry.ReasonNotYet, ""},
 		{"posture", "posture", `{}`, 0x83, telemetry.ReasonNotYet, ""},
 		{"a child's", "child/K7/telemetry/light", level(1), 0x83, telemetry.ReasonNotYet, ""},
-		{"a command's reply", "command/blink/reply/7", `{}`, 0x83, telemetry.ReasonNotYet, ""},
+		{"a command's reply", "command/blink/reply/7", `{}`, 0x90, telemetry.ReasonNoCommand, ""},
 	}
 	for _, v := range []mqtt.Version{mqtt.V5, mqtt.V311} {
 		id := core.DeviceID("A-" + v.String())

@@ -81,6 +81,8 @@ type counters struct {
 	passwords, retained, subscribed, subscribeRefused  atomic.Uint64
 	notices, slowReaders, logSuppressed, missedRefused atomic.Uint64
 	tls12, rivals, skippedBytes, withheld              atomic.Uint64
+	downSent, downTaken, downTooLarge, downTrouble     atomic.Uint64
+	replies                                            atomic.Uint64
 }
 
 // Stats is a picture of the gateway's counters. Counts are totals since the
@@ -120,6 +122,11 @@ type Stats struct {
 	Subscribed      uint64  // filters granted
 	SubscribeDenied uint64  // filters refused
 	Notices         uint64  // notices sent on the topic refused
+	Commands        uint64  // commands sent to devices, repeats included
+	CommandsTaken   uint64  // of these, acknowledged
+	CommandsBarred  uint64  // not sent, because the client takes no packet so large
+	CommandTrouble  uint64  // times that commands could not be read or noted
+	Replies         uint64  // answers to commands, recorded
 	SlowReaders     uint64  // connections closed because the client did not read
 	Panics          uint64  // faults of ours, each confined to one connection
 	LogSuppressed   uint64  // log lines left out to keep the log bounded
@@ -143,6 +150,7 @@ func (g *Gateway) Stats() Stats {
 		PausedSeconds: time.Duration(c.pausedNanos.Load()).Seconds(), Wills: c.wills.Load(), WillsRefused: c.willsRefused.Load(),
 		Passwords: c.passwords.Load(), Retained: c.retained.Load(), Subscribed: c.subscribed.Load(),
 		SubscribeDenied: c.subscribeRefused.Load(), Notices: c.notices.Load(), SlowReaders: c.slowReaders.Load(),
+		Commands: c.downSent.Load(), CommandsTaken: c.downTaken.Load(), CommandsBarred: c.downTooLarge.Load(), CommandTrouble: c.downTrouble.Load(), Replies: c.replies.Load(),
 		Panics: c.panics.Load(), LogSuppressed: c.logSuppressed.Load(),
 		Ended: g.ended.totals(), RefusedBy: g.refusedBy.totals(),
 	}

@@ -32,6 +32,14 @@ func bit(k wire.Kind, f wire.Form) subscriptions {
 	return 1 << i
 }
 
+// unsure marks that commands are wanted at QoS 0 in a form.
+func unsure(f wire.Form) subscriptions {
+	if f == wire.Absolute {
+		return 1 << 13
+	}
+	return 1 << 5
+}
+
 func (s subscriptions) has(k wire.Kind) bool {
 	return s&(bit(k, wire.Relative)|bit(k, wire.Absolute)) != 0
 }
@@ -56,7 +64,7 @@ func (c *conn) subscribe(b *burst) bool {
 		return false
 	}
 	codes := make([]mqtt.ReasonCode, 0, len(p.Filters))
-	var granted subscriptions
+	var granted, plain, sure subscriptions
 	for i := range p.Filters {
 		f := c.g.filter(c.device, p.Filters[i].Topic)
 		if f == 0 {
@@ -70,15 +78,29 @@ func (c *conn) subscribe(b *burst) bool {
 		}
 		c.g.count.subscribed.Add(1)
 		granted |= f
+		for _, form := range []wire.Form{wire.Relative, wire.Absolute} {
+			if f != bit(wire.Command, form) {
+				continue
+			}
+			if p.Filters[i].QoS == mqtt.AtMostOnce {
+				plain |= unsure(form)
+			} else {
+				sure |= unsure(form)
+			}
+		}
 		codes = append(codes, mqtt.ReasonCode(min(p.Filters[i].QoS, mqtt.AtLeastOnce)))
 	}
 	c.mu.Lock()
-	c.subs |= granted
+	c.subs = (c.subs | granted | plain) &^ sure
 	if c.subs.has(wire.Refused) && c.notices == nil {
 		c.notices = &notices{}
 	}
 	c.mu.Unlock()
-	return c.reply(&mqtt.Packet{Type: mqtt.SUBACK, ID: p.ID, Codes: codes})
+	if !c.reply(&mqtt.Packet{Type: mqtt.SUBACK, ID: p.ID, Codes: codes}) {
+		return false
+	}
+	c.deliver()
+	return true
 }
 
 func (c *conn) unsubscribe(b *burst) bool {

@@ -127,13 +127,15 @@ type findings uint8
 const toldPassword findings = 1
 
 // kept is the state of a session between two connections [MQTT-3.1.2-4]: its
-// subscriptions, and the packet ids of the last messages taken, so that what
-// is sent again is not charged to the device's rate twice.
+// subscriptions, the messages to the device that it has not acknowledged, and
+// the packet ids of the last messages taken, so that what is sent again is not
+// charged to the device's rate twice.
 type kept struct {
 	clientID string
 	until    int64 // Unix nanoseconds
 	subs     subscriptions
 	recent   [window]uint16
+	down     [downWindow]sentDown // on their way to the device
 }
 
 // connectRate bounds how often one device may connect: 30 at once, then one

@@ -30,6 +30,7 @@ var floors = map[string]int{
 	"internal/ledger/verify":    1,
 	"internal/identity":         2,
 	"internal/telemetry":        2,
+	"internal/command":          2,
 	"internal/access":           2,
 	"internal/assurance":        2,
 	"internal/assurance/bundle": 2,

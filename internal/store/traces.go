@@ -15,6 +15,7 @@ var subjectColumns = []struct{ table, column string }{
 	{"telemetry_subject", "subject"},
 	{"undeclared_name", "subject"},
 	{"person", "subject"},
+	{"device_command", "subject"},
 }
 
 // SubjectTraces names the tables in which a subject still stands that its

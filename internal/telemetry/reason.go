@@ -25,6 +25,8 @@ const (
 	ReasonWrongTopic    Reason = "wrong-topic"    // not a topic of this device
 	ReasonNotYet        Reason = "not-yet"        // a form or feature this version does not take
 	ReasonQuarantined   Reason = "quarantined"    // two hold the device's identity; which one sends cannot be seen
+	ReasonNoCommand     Reason = "no-command"     // an answer to a command that does not wait for one
+	ReasonBadReply      Reason = "bad-reply"      // an answer to a command that cannot be read
 )
 
 // Why a message is acknowledged but not stored: by rule, not by fault.
@@ -40,7 +42,7 @@ const ReasonTrouble Reason = "trouble"
 
 // reasonCount is how many reasons there are; reasonAt fixes their order in
 // counters. Append only.
-const reasonCount = 18
+const reasonCount = 20
 
 func reasonAt(i int) Reason {
 	switch i {
@@ -80,6 +82,10 @@ func reasonAt(i int) Reason {
 		return ReasonTrouble
 	case 17:
 		return ReasonQuarantined
+	case 18:
+		return ReasonNoCommand
+	case 19:
+		return ReasonBadReply
 	}
 	return ""
 }
@@ -131,6 +137,10 @@ func (r Reason) Text() string {
 		return "The stream's declared rate is exceeded; send less often."
 	case ReasonQuarantined:
 		return "The device is in quarantine: an old certificate of it was used after its successor; ask the maker."
+	case ReasonNoCommand:
+		return "No command of this name and id waits for an answer of this device: it was answered, or is over."
+	case ReasonBadReply:
+		return "The answer to a command is not {\"outcome\": \"done\", \"refused\" or \"failed\", \"text\": …}."
 	case ReasonWrongTopic:
 		return "This is not a topic of this device."
 	case ReasonNotYet:

@@ -1,0 +1,116 @@
+package command
+
+import (
+	"context"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/core"
+)
+
+// The kinds of records of commands.
+const (
+	// RecordGiven is of a command that waits for its device. Its facts:
+	// command, name, role, number, expires. Values and reason are sealed.
+	RecordGiven core.RecordKind = "command-given"
+	// RecordEnded follows once. Its facts: command, name, end, taken.
+	RecordEnded core.RecordKind = "command-ended"
+)
+
+// Bounds of commands.
+const (
+	UsualLife  = 24 * time.Hour
+	MaxLife    = 30 * 24 * time.Hour
+	Keep       = 30 * 24 * time.Hour // after its end
+	maxWaiting = 16                  // for one device
+	maxOpen    = 200_000             // for all
+	maxReason  = 300                 // characters
+	minReason  = 5
+)
+
+// End is how a command ended.
+type End string
+
+// The ends. A command without one is open.
+const (
+	Open       End = ""
+	Done       End = "done"       // the device did it
+	Refused    End = "refused"    // the device would not
+	Failed     End = "failed"     // the device tried
+	NotTaken   End = "not-taken"  // the device's client answered the message with an error
+	Unanswered End = "unanswered" // taken, and its time passed without an answer
+	Expired    End = "expired"    // its time passed before the device took it
+	Cancelled  End = "cancelled"
+	Withdrawn  End = "withdrawn" // the declaration allows it no more, before the device took it
+)
+
+// Command is one command to one device. Its values, the reason and the device's
+// words are sealed under the subject's key.
+type Command struct {
+	ID      string         `json:"command"`
+	Device  core.DeviceID  `json:"-"`
+	Subject core.Subject   `json:"-"`
+	Product core.ProductID `json:"product"`
+	Policy  core.Hash      `json:"-"` // of the declaration that allowed it
+	Name    string         `json:"name"`
+	Role    string         `json:"role"` // that of who gave it, among the declaration's `by`
+	Number  uint64         `json:"number"`
+	Given   time.Time      `json:"given"`
+	By      core.Actor     `json:"by"`
+	Expires time.Time      `json:"expires"`
+	Taken   time.Time      `json:"taken,omitzero"` // the device acknowledged the message
+	End     End            `json:"end,omitempty"`
+	Ended   time.Time      `json:"ended,omitzero"`
+	EndedBy core.Actor     `json:"ended_by,omitzero"`
+
+	Sealed []byte `json:"-"` // content
+	Answer []byte `json:"-"` // what the device said, sealed; nil: nothing
+}
+
+// State is how it stands, in a word.
+func (c *Command) State() string {
+	switch {
+	case c.End != Open:
+		return string(c.End)
+	case !c.Taken.IsZero():
+		return "taken"
+	}
+	return "waiting"
+}
+
+// content is what is sealed of a command.
+type content struct {
+	Params []byte `json:"params"` // a JSON object
+	Reason string `json:"reason"`
+}
+
+// What the sealed parts are, so that they cannot change places.
+const (
+	sealContent = "command"
+	sealAnswer  = "command-answer"
+)
+
+// Message is what a device is sent of a command.
+type Message struct {
+	ID      string
+	Name    string
+	Number  uint64
+	Expires time.Time
+	Payload []byte // wire.CommandMessage
+}
+
+// Tx is what commands need from storage.
+type Tx interface {
+	// PutCommand keeps a command, new or changed. It refuses one of a subject
+	// that is being erased with core.Conflict.
+	PutCommand(ctx context.Context, c Command) error
+	// OpenCommands are all without an end, oldest first.
+	OpenCommands(ctx context.Context) ([]Command, error)
+	// Command is one; core.Unknown when there is none.
+	Command(ctx context.Context, id string) (Command, error)
+	// Commands are up to limit of a device under a subject, newest first.
+	Commands(ctx context.Context, subject core.Subject, limit int) ([]Command, error)
+	// DropCommands deletes up to limit that ended before a time, and says how many.
+	DropCommands(ctx context.Context, endedBefore time.Time, limit int) (int, error)
+	// Record hands evidence to the ledger in the same transaction.
+	Record(ctx context.Context, r core.Record) error
+}
