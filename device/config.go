@@ -61,6 +61,9 @@ type Config struct {
 	// Optional, and worth setting on devices without a battery-backed clock.
 	BuildTime time.Time
 
+	// Commands are what the device can be told to do. Default: nothing.
+	Commands []Command
+
 	// Refused is called for each notice that the server refused a message or
 	// dropped a field of it. It must not block.
 	Refused func(Refusal)

@@ -29,9 +29,12 @@ type Device struct {
 	queue *queue
 	est   *est
 	raws  chan rawMessage
-	boot  uint64
-	draw  func() float64
-	pause time.Duration // the first one after trouble
+
+	orders *orders
+	toDo   chan order
+	boot   uint64
+	draw   func() float64
+	pause  time.Duration // the first one after trouble
 
 	running sync.Mutex // held by Run
 
@@ -56,6 +59,7 @@ type Status struct {
 	Acked        uint64    // of them, taken by the server
 	Refused      uint64    // of them, refused by the server for good
 	Renewals     uint64    // certificates since this start
+	Commands     uint64    // taken from the server since this start
 	LastError    string    // of the last session or renewal; empty: none since it went well
 }
 
@@ -76,7 +80,7 @@ func Open(cfg Config) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{cfg: cfg, lock: lock, raws: make(chan rawMessage), draw: random, pause: firstPause}
+	d := &Device{cfg: cfg, lock: lock, raws: make(chan rawMessage), toDo: make(chan order, maxToDo), draw: random, pause: firstPause}
 	if err := d.open(); err != nil {
 		return nil, errors.Join(unusable(err), lock.Close())
 	}
@@ -96,6 +100,9 @@ func (d *Device) open() (err error) {
 		return err
 	}
 	if d.keep, err = openKeep(filepath.Join(dir, "identity")); err != nil {
+		return err
+	}
+	if d.orders, err = openOrders(ordersPath(dir)); err != nil {
 		return err
 	}
 	d.queue, err = openQueue(filepath.Join(dir, "queue"), d.cfg.QueueBytes)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/mqtt"
@@ -67,6 +68,11 @@ func (d *Device) Run(ctx context.Context) error {
 		return fault(BadConfig, nil, "", "Run was called twice at a time")
 	}
 	defer d.running.Unlock()
+	var work sync.WaitGroup
+	defer work.Wait() // a command that is being done ends first
+	obeying, enough := context.WithCancel(ctx)
+	defer enough()
+	work.Go(func() { d.obey(obeying) })
 	wait := backoff{first: d.pause, draw: d.draw}
 	use := 0 // which identity, counted from the newest
 	for ctx.Err() == nil {

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/mqtt"
@@ -26,12 +28,13 @@ type session struct {
 	maxSend int // bytes of a packet that the server takes
 	alive   time.Duration
 
-	out      []byte // buffer for one packet
-	nextID   uint16
-	inflight map[uint16]flight
-	sent     time.Time // last write
-	pinged   time.Time // zero: no PINGREQ is unanswered
-	held     bool      // the server leaves readings without an answer: see Status.Held
+	out       []byte // buffer for one packet
+	nextID    uint16
+	inflight  map[uint16]flight
+	answering map[uint64]bool // answers to commands that this session has sent
+	sent      time.Time       // last write
+	pinged    time.Time       // zero: no PINGREQ is unanswered
+	held      bool            // the server leaves readings without an answer: see Status.Held
 }
 
 // flight is a message that was sent and not answered yet.
@@ -41,6 +44,7 @@ type flight struct {
 	boot   uint64
 	seq    uint64
 	raw    chan<- rawResult
+	answer uint64        // which answer to a command; 0: none
 	told   *wire.Refusal // the notice that came before the answer
 }
 
@@ -67,7 +71,7 @@ func (d *Device) connect(ctx context.Context, id *identity) (*session, ended) {
 	conn := tls.Client(raw, d.trust.config(d.cfg.nameFor(d.cfg.Server), d.cfg.Server, id))
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	defer stop()
-	s := &session{d: d, conn: conn, id: id, inflight: make(map[uint16]flight), alive: d.cfg.KeepAlive}
+	s := &session{d: d, conn: conn, id: id, inflight: make(map[uint16]flight), answering: map[uint64]bool{}, alive: d.cfg.KeepAlive}
 	if e := s.greet(ctx); e.err != nil {
 		_ = conn.Close() // the reason above is the one to tell
 		if ctx.Err() != nil && reasonOf(e.err) == ServerUnreachable {
@@ -177,6 +181,7 @@ func (s *session) serve(ctx context.Context, in <-chan packetIn, gone chan error
 	if err := s.subscribe(); err != nil {
 		return ended{err: dialFault(s.d.cfg.Server, err)}
 	}
+	s.d.orders.wake() // answers that no session before brought home
 	tick := time.NewTicker(max(s.alive/4, 250*time.Millisecond))
 	defer tick.Stop()
 	var closing <-chan time.Time // after ctx ended or a renewal: until then acks are awaited
@@ -186,9 +191,9 @@ func (s *session) serve(ctx context.Context, in <-chan packetIn, gone chan error
 		if why != nil && len(s.inflight) == 0 {
 			return s.bye(why)
 		}
-		queue, raws := s.d.queue.ready, s.d.raws
+		queue, raws, answers := s.d.queue.ready, s.d.raws, s.d.orders.ready
 		if why != nil || len(s.inflight) >= s.window {
-			queue, raws = nil, nil
+			queue, raws, answers = nil, nil, nil
 		}
 		if s.held {
 			queue = nil
@@ -218,6 +223,8 @@ func (s *session) serve(ctx context.Context, in <-chan packetIn, gone chan error
 			}
 		case <-queue:
 			err = s.fill()
+		case <-answers:
+			err = s.sendAnswers()
 		case m := <-raws:
 			err = s.sendRaw(m)
 		case <-tick.C:
@@ -244,6 +251,9 @@ func (s *session) subscribe() error {
 	p.Reset(mqtt.SUBSCRIBE)
 	p.ID = s.takeID()
 	p.Filters = append(p.Filters, mqtt.Filter{Topic: []byte(wire.RefusedTopic), QoS: mqtt.AtLeastOnce})
+	if len(s.d.cfg.Commands) > 0 {
+		p.Filters = append(p.Filters, mqtt.Filter{Topic: []byte(wire.CommandFilter), QoS: mqtt.AtLeastOnce})
+	}
 	return s.write(&p)
 }
 
@@ -303,8 +313,8 @@ func (s *session) packet(p packetIn) ended {
 	case mqtt.PINGRESP:
 		s.pinged = time.Time{}
 	case mqtt.SUBACK:
-		if len(p.codes) != 1 || p.codes[0].Failed() {
-			s.d.cfg.Log.Warn("server refuses the subscription to notices")
+		if slices.ContainsFunc(p.codes, mqtt.ReasonCode.Failed) {
+			s.d.cfg.Log.Warn("server refuses a subscription to notices or commands")
 		}
 	case mqtt.DISCONNECT:
 		return serverSays(s.d.cfg.Server, p.code)
@@ -324,6 +334,14 @@ func (s *session) acked(p packetIn) error {
 	delete(s.inflight, p.id)
 	if f.raw != nil {
 		f.raw <- rawResult{code: p.code, reason: p.reason}
+		return nil
+	}
+	if f.answer != 0 {
+		// Success or not, it is final; there may be more than the window took.
+		s.d.orders.wake()
+		if err := s.d.orders.told(f.answer); err != nil {
+			return fault(StateUnusable, err, "check the disk of the device", "what the device was told cannot be noted")
+		}
 		return nil
 	}
 	if err := s.d.queue.ack(f.at); err != nil {
@@ -353,8 +371,13 @@ func (s *session) delivered(p packetIn) error {
 	if p.qos == mqtt.ExactlyOnce {
 		return fault(ServerConfused, nil, "", "server %s sends at QoS 2, which was not asked for", s.d.cfg.Server)
 	}
-	if p.topic == wire.RefusedTopic {
+	switch {
+	case p.topic == wire.RefusedTopic:
 		s.noticed(p.payload)
+	case strings.HasPrefix(p.topic, "command/"):
+		if err := s.commanded(p); err != nil {
+			return err // not acknowledged: it comes again
+		}
 	}
 	if p.qos == mqtt.AtLeastOnce {
 		s.out = mqtt.AppendPuback(s.out[:0], mqtt.V5, p.id, mqtt.Success)

@@ -14,6 +14,7 @@ func commands() []*command {
 		reviewCommands(),
 		dataCommands(),
 		peopleCommands(),
+		tellCommands(),
 		checkCommands(),
 		probeCommands(),
 		waiverCommands(),

@@ -31,7 +31,7 @@ func (r Role) Says() string {
 	case Operator:
 		return "publishes declarations and looks after devices"
 	case Support:
-		return "reads what a declaration lets support read, and says why each time"
+		return "reads what a declaration lets support read, gives the commands it lets support give, and says why each time"
 	case Security:
 		return "runs checks, revokes devices, releases them from quarantine, decides on waivers"
 	case Auditor:
@@ -71,6 +71,7 @@ func Permissions() []Permission {
 		{"device.revoke", []Role{Operator, Security}, risky, !approver},
 		{"device.release", []Role{Security}, risky, !approver},
 		{"device.reopen", []Role{Operator}, !risky, !approver},
+		{"command.give", []Role{Support}, !risky, !approver},
 
 		{"data.read", []Role{Support}, !risky, !approver},
 		{"data.erase", []Role{Operator}, risky, !approver},

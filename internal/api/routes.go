@@ -58,6 +58,7 @@ type Deps struct {
 	Units        Units
 	Reviews      Reviews
 	Samples      Samples
+	Commands     Commands
 }
 
 type handlers struct{ Deps }
@@ -90,7 +91,7 @@ func Routes(d Deps) []Route {
 		{"GET /v1/ledger/export", "ledger.read", h.export},
 		{"GET /v1/ledger/checkpoint", "ledger.read", h.checkpoint},
 		{"POST /v1/verify", "ledger.read", h.verify},
-	}, slices.Concat(proofRoutes(h), peopleRoutes(h), reviewRoutes(h), sampleRoutes(h))...)
+	}, slices.Concat(proofRoutes(h), peopleRoutes(h), reviewRoutes(h), sampleRoutes(h), commandRoutes(h))...)
 }
 
 func deviceIn(r *http.Request) (core.DeviceID, error) {

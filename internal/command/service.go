@@ -137,6 +137,9 @@ func (s *Service) Give(ctx context.Context, by core.Actor, q Request) (Command, 
 	if q.Life < time.Second || q.Life > MaxLife {
 		return Command{}, core.E(core.Invalid, "command-life", "the command would wait too short or too long for its device", "give 1s to 30d")
 	}
+	if by.Kind == core.ActorStaff && !declaration.IsStaffRole(q.Role) {
+		return Command{}, core.E(core.Denied, "command-by", fmt.Sprintf("%.80q is no role of the maker's staff", q.Role), "nobody acts as the owner or as a service; name your own role, for example support")
+	}
 	owned, err := s.d.Owner(ctx, q.Device)
 	if err != nil {
 		return Command{}, err

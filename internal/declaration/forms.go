@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,6 +43,10 @@ const day = 24 * time.Hour
 func Roles() []string { return append(peopleRoles(), staffRoles()...) }
 
 func peopleRoles() []string { return []string{"owner", "household"} }
+
+// IsStaffRole reports whether a role is one of the maker's staff. Nobody of the
+// staff acts as the owner, or as a service.
+func IsStaffRole(role string) bool { return slices.Contains(staffRoles(), role) }
 
 func staffRoles() []string {
 	return []string{"support", "engineering", "security", "operations", "legal", "marketing"}

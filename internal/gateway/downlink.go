@@ -188,15 +188,15 @@ func (c *conn) carry() error {
 	}
 	for {
 		c.mu.Lock()
-		free, after := 0, c.down.after
-		for i := range c.downWindow() {
-			if c.down.sent[i].number == 0 {
-				free++
+		free, after := c.downWindow(), c.down.after
+		for i := range c.down.sent {
+			if c.down.sent[i].number != 0 {
+				free--
 			}
 		}
 		over := c.ended || !c.subs.has(wire.Command)
 		c.mu.Unlock()
-		if over || free == 0 {
+		if over || free <= 0 {
 			return nil
 		}
 		list, err := g.deps.Downlink.Next(g.ctx, c.device, id.Subject, after, free)

@@ -156,7 +156,7 @@ func eraseAgain(ctx context.Context, st *store.Store, dir string, ring *seal.Key
 		Update: update[telemetry.EraseAgainTx](st), View: view[telemetry.EraseAgainTx](st), Has: ring.Has, Now: time.Now,
 		Waiting: late.Subjects,
 		Erasers: scrubbed(st, []telemetry.Eraser{
-			eraser("counts", (*store.Tx).ForgetCounts), eraser("ownership", endOwnership), eraser("person", (*store.Tx).ForgetPerson),
+			eraser("commands", (*store.Tx).ForgetCommands), eraser("counts", (*store.Tx).ForgetCounts), eraser("ownership", endOwnership), eraser("person", (*store.Tx).ForgetPerson),
 		}),
 	})
 }

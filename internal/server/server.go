@@ -18,6 +18,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/assurance"
 	"github.com/hawser-iot/hawser/internal/check"
+	"github.com/hawser-iot/hawser/internal/command"
 	"github.com/hawser-iot/hawser/internal/console"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
@@ -85,6 +86,7 @@ type server struct {
 	intake   *telemetry.Intake
 	gateway  *gateway.Gateway
 	telem    telemetryParts
+	commands *command.Service
 	jobs     []*job
 	publish  sync.Mutex // one publishing at a time: store and doors must agree
 	followed follower
@@ -217,7 +219,7 @@ func (s *server) open(ctx context.Context) (err error) {
 			ProductMessagesPerSecond: s.c.ProductMessagesPerSecond,
 		},
 		Environment: s.inst.Environment, Certificate: s.cert.GetCertificate, DeviceCAs: s.ca.ClientPool,
-		Identity: s.devices, Intake: s.intake, Authority: &s.reach, Trouble: func() error { return s.journal.State().Trouble }, Now: s.opt.Now, Log: s.log,
+		Identity: s.devices, Intake: s.intake, Downlink: s.commands, Authority: &s.reach, Trouble: func() error { return s.journal.State().Trouble }, Now: s.opt.Now, Log: s.log,
 	}); err != nil {
 		return err
 	}

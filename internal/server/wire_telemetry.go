@@ -80,6 +80,9 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
+	if err := s.openCommands(ctx); err != nil {
+		return err
+	}
 	if t.erase, err = telemetry.NewEraseService(telemetry.EraseDeps{
 		Update: update[telemetry.EraseTx](s.store), View: view[telemetry.EraseTx](s.store), Keys: s.ring, Holds: t.holds,
 		Owner: s.owner, Settle: s.settle, Erasers: s.erasers(), Now: s.opt.Now, Log: s.log,
@@ -114,6 +117,10 @@ func (s *server) erasers() []telemetry.Eraser {
 		{Name: "ownership", Erase: s.devices.EndOwnership},
 		{Name: "person", Erase: func(ctx context.Context, subject core.Subject) error {
 			return s.store.Update(ctx, func(tx *store.Tx) error { return tx.ForgetPerson(ctx, subject) })
+		}},
+		{Name: "commands", Erase: func(ctx context.Context, subject core.Subject) error {
+			s.commands.Forget(subject)
+			return s.store.Update(ctx, func(tx *store.Tx) error { return tx.ForgetCommands(ctx, subject) })
 		}},
 		{Name: "counts", Erase: func(ctx context.Context, subject core.Subject) error {
 			s.intake.Forget(subject)

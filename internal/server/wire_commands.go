@@ -1,0 +1,72 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/api"
+	"github.com/hawser-iot/hawser/internal/command"
+	"github.com/hawser-iot/hawser/internal/core"
+)
+
+func (s *server) openCommands(ctx context.Context) (err error) {
+	s.commands, err = command.New(ctx, command.Deps{
+		Update: update[command.Tx](s.store), View: view[command.Tx](s.store), Keys: s.ring, Policy: s.decl.Current, Now: s.opt.Now,
+		Owner: func(ctx context.Context, id core.DeviceID) (command.Owned, error) {
+			o, err := s.owner(ctx, id)
+			return command.Owned{Subject: o.Subject, Product: o.Product}, err
+		},
+		Wake: func(id core.DeviceID) { s.gateway.Wake(id) }, // made below; nobody gives commands before it is
+	})
+	if err != nil {
+		return err
+	}
+	s.jobs = append(s.jobs, &job{name: "commands", period: 5 * time.Second, run: s.clock.unlessAhead(s.commands.Tick)})
+	return nil
+}
+
+// orders give commands at the local door and in the console.
+type orders struct{ s *server }
+
+func (o orders) Give(ctx context.Context, by core.Actor, id core.DeviceID, r api.CommandRequest) (api.Command, error) {
+	c, err := o.s.commands.Give(ctx, by, command.Request{
+		Device: id, Name: r.Name, Params: r.Params, Role: r.As, Reason: r.Reason, Life: time.Duration(r.Seconds) * time.Second,
+	})
+	if err != nil {
+		return api.Command{}, err
+	}
+	return o.shown(&c)
+}
+
+func (o orders) List(ctx context.Context, id core.DeviceID) ([]api.Command, error) {
+	all, err := o.s.commands.List(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]api.Command, 0, len(all))
+	for i := range all {
+		out = append(out, api.CommandOf(&all[i], "")) // what a device said is shown of one that is asked for by name
+	}
+	return out, nil
+}
+
+func (o orders) Find(ctx context.Context, id core.DeviceID, name string) (api.Command, error) {
+	c, err := o.s.commands.Find(ctx, id, name)
+	if err != nil {
+		return api.Command{}, err
+	}
+	return o.shown(&c)
+}
+
+func (o orders) Cancel(ctx context.Context, by core.Actor, id core.DeviceID, name string) (api.Command, error) {
+	c, err := o.s.commands.Cancel(ctx, by, id, name)
+	if err != nil {
+		return api.Command{}, err
+	}
+	return o.shown(&c)
+}
+
+func (o orders) shown(c *command.Command) (api.Command, error) {
+	said, err := o.s.commands.Said(c)
+	return api.CommandOf(c, said), err
+}
