@@ -16,15 +16,24 @@ import (
 	"github.com/hawser-iot/hawser/internal/wire"
 )
 
-// Param is one value that a command takes, as the product's declaration has it.
-type Param = wire.Param
+// Param is one value that a command takes, as the product's declaration has it,
+// or narrower.
+type Param struct {
+	Name      string   `json:"name"`
+	Type      string   `json:"type"`             // number, integer, boolean, string, enum or timestamp
+	Values    []string `json:"values,omitempty"` // of an enum
+	Min       float64  `json:"min,omitempty"`    // of number and integer, both included
+	Max       float64  `json:"max,omitempty"`
+	MinLength int      `json:"min_length,omitempty"` // of a string, in characters
+	MaxLength int      `json:"max_length,omitempty"`
+}
 
 // Command is something that this device can be told to do. What the server
 // sends is held against it again: a value out of bounds, a command that is none,
 // one that is over or was here before is refused, and Do is not called (CC 3.7).
 type Command struct {
 	Name   string
-	Params []Param // by name, all of them required
+	Params []Param // all of them required
 	// Do does it and says how it went: an error's text is told to the maker, so
 	// it must name nobody. One command at a time is done, each at most once,
 	// also over a power cut. ctx ends with Run.
@@ -208,7 +217,11 @@ func (d *Device) do(ctx context.Context, o *order) (r wire.Reply) {
 	if now, trusted := d.clock.read(); trusted && now.Add(-wire.MaxClockAhead).UnixMilli() > o.Expires {
 		return refuse("its time was over when it came")
 	}
-	values, err := wire.ParseParams(c.Params, o.Params)
+	declared := make([]wire.Param, len(c.Params))
+	for i, p := range c.Params {
+		declared[i] = wire.Param(p)
+	}
+	values, err := wire.ParseParams(declared, o.Params)
 	if err != nil {
 		return refuse("%v", err)
 	}

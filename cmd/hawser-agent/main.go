@@ -102,6 +102,9 @@ func open(o *options, env func(string) string, stdin *bufio.Reader, log *slog.Lo
 	if code := o.enrolmentCode(env, stdin, log); code != nil {
 		cfg.EnrolmentCode = code
 	}
+	if cfg.Commands, err = o.commandsOf(); err != nil {
+		return nil, err
+	}
 	return device.Open(cfg)
 }
 

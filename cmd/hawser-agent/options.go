@@ -34,6 +34,8 @@ type options struct {
 	Neighbour   string   `json:"neighbour"`
 	FlushFor    string   `json:"flush-for"`
 
+	Commands map[string]commandOption `json:"commands"` // only in the file
+
 	keepAlive, every, flush time.Duration
 	sensors                 []simulated
 }
@@ -62,6 +64,15 @@ fields of one reading: numbers, texts, true and false. "t" in it is the time of 
 reading in Unix milliseconds; without it, it is now. What may be in a reading, the
 product's declaration says. A reading is safe on disk before the next line is read;
 while there is no network it waits there, in a bounded queue.
+
+What the device can be told to do stands in the file of --config, with the device's own
+bounds; a program does it, and reads the values as a JSON object on its standard input:
+
+  {"commands": {"blink": {"run": ["/usr/bin/blink"],
+    "params": [{"name": "seconds", "type": "integer", "min": 1, "max": 60}]}}}
+
+Each command is done once. It ends with exit code 0 as done, with another as failed;
+the last line on the program's standard error is what the maker reads then.
 
 Identity and server
 `

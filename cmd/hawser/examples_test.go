@@ -24,7 +24,7 @@ import (
 // `demo` and `serve` go on until they are stopped: they are run elsewhere.
 var story = []string{
 	"config describe", "config check", "version", "declaration check", "declaration diff", "declaration schema",
-	"declaration list", "declaration publish", "review list", "review take-back", "device list", "device add", "ENROL", "device code", "status", "doctor", "device show", "counts",
+	"declaration list", "declaration publish", "review list", "review take-back", "device list", "device add", "ENROL", "device code", "status", "doctor", "device show", "counts", "command give", "command list", "command show", "command cancel",
 	"check list", "check run", "check claims", "check selftest", "waiver list", "waiver end",
 	"people founder", "people list", "JOIN", "people roles", "people assessor", "people disable", "people erase", "people refound", "evidence key", "sample begin", "sample draw", "sample show", "sample list", "evidence export", "evidence verify", "evidence sign", "ledger key", "witness", "probe", "device certify", "device verify", "read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
 	"backup", "erase", "ledger show", "device reopen", "device revoke", "demo search", "STOP", "ledger new-origin", "restore",
@@ -86,7 +86,7 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 	write("aria-v2.yaml", string(aria))
 	write("aria-v3.yaml", strings.Replace(strings.Replace(string(aria), "version: 3", "version: 4", 1), "keep: 30d", "keep: 60d", 1))
 
-	hold, person, review, sample, ledgerKey, door, outside := "", "", "", "", "KEY", "https://localhost:8443", ""
+	hold, person, review, sample, told, ledgerKey, door, outside := "", "", "", "", "", "KEY", "https://localhost:8443", ""
 	run := func(name string, args ...string) string {
 		t.Helper()
 		code, out, errs := try(t, args...)
@@ -115,7 +115,7 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 				continue
 			}
 			line := strings.NewReplacer("/srv/hawser-restored", dir+"/restored", "/srv/hawser", dir+"/hawser", "/etc/hawser", dir+"/hawser",
-				"/mnt/backups/", dir+"/", "h-4f2a", hold, "pabcdefghijkl", person, "rabcdefghijklmnop", review, "sabcdefghijklmnop", sample, "https://localhost:8443", door, "https://maker.example --devices maker.example:8883", outside, "--log-key KEY", "--log-key "+ledgerKey, "root.pem", dir+"/hawser/keys/ca/root.pem", "2026-12-31", time.Now().UTC().AddDate(0, 1, 0).Format(time.DateOnly), "2026-11-01", time.Now().UTC().AddDate(0, -1, 0).Format(time.DateOnly),
+				"/mnt/backups/", dir+"/", "h-4f2a", hold, "pabcdefghijkl", person, "rabcdefghijklmnop", review, "cabcdefghijklmnop", told, "sabcdefghijklmnop", sample, "https://localhost:8443", door, "https://maker.example --devices maker.example:8883", outside, "--log-key KEY", "--log-key "+ledgerKey, "root.pem", dir+"/hawser/keys/ca/root.pem", "2026-12-31", time.Now().UTC().AddDate(0, 1, 0).Format(time.DateOnly), "2026-11-01", time.Now().UTC().AddDate(0, -1, 0).Format(time.DateOnly),
 				"clock confirm 2026-11-22", "clock confirm "+time.Now().UTC().Format(time.DateOnly)).Replace(c.example)
 			args := words(line)[1:]
 			if programs && !slices.Contains(args, "--json") {
@@ -161,6 +161,12 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 				t.Fatalf("serve ended with %d:\n%s", code, &log)
 			}
 			continue
+		case "command show":
+			var all []api.Command
+			if err := json.Unmarshal([]byte(run("command list", "command", "list", "A1", "--json")), &all); err != nil || len(all) != 1 || all[0].State != "waiting" {
+				t.Fatalf("commands: %v, %v", all, err)
+			}
+			told = all[0].Command
 		case "hold release":
 			var all []struct{ Hold string }
 			if err := json.Unmarshal([]byte(run("hold list", "hold", "list", "--json")), &all); err != nil || len(all) != 1 {

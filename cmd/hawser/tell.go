@@ -25,7 +25,7 @@ the unit holds the same against it again. It waits until the unit takes it, for 
 as --within says, over restarts of either side. Who gave it, why and how it ended stand in
 the ledger; the values are sealed for the owner. Nothing is done twice. A command that is
 declared risky is not given from here. With --wait it says how it ended.`,
-			example: `hawser command give A1 set_target celsius=21 --as support --reason "ticket 4711: asked on the phone"`,
+			example: `hawser command give A1 blink seconds=10 --as support --reason "ticket 4711: which of the two is it"`,
 			flags: func(e *env) {
 				reasonFlag(e)
 				e.str("as", "support", "the `role` in which you give it, among those that the declaration names")

@@ -34,7 +34,7 @@ The file is UTF-8, at most 256 KB, one document of plain maps, lists and values,
 
 `)
 	referenceKeys(&b, language(), "")
-	b.WriteString("## What acts on it\n\nStreams, fields, identity and the support date are acted on by the gateway, the store and the keyring. Commands, shares, services, protections at reading, aggregates, update deadlines and the legacy door are checked, versioned and published; where nothing serves them yet, nothing is given: no command is sent, no slice leaves, no old device finds a door, and what would be aggregated is shredded.\n\n")
+	b.WriteString("## What acts on it\n\nStreams, fields, identity, the support date and commands that are not risky are acted on by the gateway, the store and the keyring. Risky commands, shares, services, protections at reading, aggregates, update deadlines and the legacy door are checked, versioned and published; where nothing serves them yet, nothing is given: no risky command is given, no slice leaves, no old device finds a door, and what would be aggregated is shredded.\n\n")
 	b.WriteString("## Roles, purposes, classes, protections\n\n")
 	fmt.Fprintf(&b, "- Roles of the people around a device: %s. Roles of the maker's staff: %s.\n", code(peopleRoles()), code(staffRoles()))
 	b.WriteString("- A purpose is a family and a word, `service.control`. Families: `service` (what the owner bought it for), `security`, `safety`, `support`, `research`, `improvement` (of the product), `legal`, `marketing`. Security and marketing never meet in one field or one keep-time.\n")
