@@ -320,3 +320,14 @@ func (c *Command) ended() core.Record {
 		{Name: "command", Value: c.ID}, {Name: "name", Value: c.Name}, {Name: "end", Value: string(c.End)}, {Name: "taken", Value: taken},
 	}}
 }
+
+// Within holds a stored command against the declaration that is said to have
+// allowed it: for whoever looks whether the rules were kept.
+func (s *Service) Within(c *Command, pol *declaration.Policy) error {
+	said, err := s.content(c)
+	if err != nil {
+		return err
+	}
+	_, err = allowed(pol, &Request{Name: c.Name, Role: c.Role, Params: said.Params})
+	return err
+}

@@ -20,6 +20,7 @@ func (s *server) checks() [][]check.Check {
 		s.strangerChecks(),
 		s.unitChecks(),
 		s.reviewChecks(),
+		s.commandChecks(),
 		s.surfaceChecks(),
 		missingChecks(),
 	}

@@ -87,6 +87,7 @@ type server struct {
 	gateway  *gateway.Gateway
 	telem    telemetryParts
 	commands *command.Service
+	loose    loose
 	jobs     []*job
 	publish  sync.Mutex // one publishing at a time: store and doors must agree
 	followed follower

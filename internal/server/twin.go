@@ -40,6 +40,8 @@ data:
   latitude: {stream: climate, type: number, unit: deg, range: [-90, 90], precision: 0.01, class: personal, purposes: [service.control], keep: 10d, readers: [owner], when_done: shred}
 streams:
   climate: {every: 10ms, burst: 1000, max_bytes: 512, on_bad: field}
+commands:
+  blink: {params: {seconds: {type: integer, unit: s, range: [1, 60]}}, by: [support], risky: false}
 interfaces:
   - {name: gateway, protocol: mqtts, direction: out, auth: device-certificate}
 network: {talks_to: [{service: gateway}], wifi: [wpa2, wpa3]}

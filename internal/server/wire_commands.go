@@ -11,7 +11,7 @@ import (
 
 func (s *server) openCommands(ctx context.Context) (err error) {
 	s.commands, err = command.New(ctx, command.Deps{
-		Update: update[command.Tx](s.store), View: view[command.Tx](s.store), Keys: s.ring, Policy: s.decl.Current, Now: s.opt.Now,
+		Update: update[command.Tx](s.store), View: view[command.Tx](s.store), Keys: s.ring, Policy: s.loose.policy(s.decl), Now: s.opt.Now,
 		Owner: func(ctx context.Context, id core.DeviceID) (command.Owned, error) {
 			o, err := s.owner(ctx, id)
 			return command.Owned{Subject: o.Subject, Product: o.Product}, err

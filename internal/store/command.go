@@ -57,6 +57,11 @@ func (t *Tx) Commands(ctx context.Context, subject core.Subject, limit int) ([]c
 	return t.commands(ctx, `WHERE subject = ? ORDER BY number DESC LIMIT ?`, subject[:], limit)
 }
 
+// NewestCommands are up to limit of all, newest first.
+func (t *Tx) NewestCommands(ctx context.Context, limit int) ([]command.Command, error) {
+	return t.commands(ctx, `ORDER BY number DESC LIMIT ?`, limit)
+}
+
 // AllCommands are up to limit with numbers above one, oldest first.
 func (t *Tx) AllCommands(ctx context.Context, after uint64, limit int) ([]command.Command, error) {
 	return t.commands(ctx, `WHERE number > ? ORDER BY number LIMIT ?`, int64(after), limit)

@@ -12,5 +12,6 @@ CREATE TABLE device_command (
 	answer     BLOB                       -- [sealed; eraser=key] what the device said
 );
 CREATE INDEX device_command_subject ON device_command (subject, number);
+CREATE INDEX device_command_number ON device_command (number);
 CREATE INDEX device_command_open ON device_command (number) WHERE ended_us = 0;
 CREATE INDEX device_command_ended ON device_command (ended_us) WHERE ended_us > 0;
