@@ -118,6 +118,7 @@ type deviceView struct {
 	Counted     *Counted            // nil: nobody's
 	Connections []Connection        // newest first
 	Reads       readForm
+	Tell        tellView
 }
 
 func deviceIn(r *http.Request) (core.DeviceID, error) {
@@ -158,6 +159,9 @@ func (c *Console) devicePage(w http.ResponseWriter, r *http.Request, v Visitor) 
 		}
 	}
 	view.Reads = c.readFormOf(view.Policy, d, v)
+	if view.Tell, err = c.tellViewOf(r.Context(), view.Policy, d, v); err != nil {
+		return err
+	}
 	return c.show(w, r, v, http.StatusOK, "device", page{
 		Title: string(id), Here: "/devices", Up: []link{{"Devices", "/devices"}, {string(d.Product), "/devices?product=" + url.QueryEscape(string(d.Product))}}, Data: view,
 	})

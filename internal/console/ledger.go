@@ -37,7 +37,7 @@ type entryLine struct {
 // versions, which the list without a filter shows.
 func recordKinds() []string {
 	return []string{
-		"account-guessed-at", "approver-waiting", "backup-written", "canary-planted", "certificate-issued", "clock-ahead", "clock-confirmed",
+		"account-guessed-at", "approver-waiting", "backup-written", "canary-planted", "certificate-issued", "clock-ahead", "clock-confirmed", "command-ended", "command-given",
 		"declaration-published", "device-added", "device-enrolled", "device-quarantined", "device-released", "device-revoked", "enrolment-code-issued",
 		"epoch-damaged", "epoch-ended", "erasure-asked", "evidence-exported", "founders-ended", "founders-reviewed", "gate-counters-forgotten",
 		"identity-finding", "journal-loss", "ledger-origin-begun", "legal-hold-lost", "legal-hold-placed", "legal-hold-release-asked",

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hawser-iot/hawser/internal/assurance"
 	"github.com/hawser-iot/hawser/internal/check"
+	"github.com/hawser-iot/hawser/internal/command"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
 	"github.com/hawser-iot/hawser/internal/gate"
@@ -146,7 +147,7 @@ func newWorld(t testing.TB, fill func(*world)) *world {
 	must(t, err)
 	w.who = w.visitor("support", "operator", "security", "auditor", "administrator")
 	w.deps = Deps{
-		Declarations: w.decl, Reviews: reviewer{w.decl}, Devices: w.ids, Data: w.read, Running: &w.running, Ledger: w.log, People: &people{}, Evidence: &evidence{}, Samples: w.samples(t), Origin: "https://console.northwind.example",
+		Declarations: w.decl, Reviews: reviewer{w.decl}, Devices: w.ids, Data: w.read, Running: &w.running, Ledger: w.log, People: &people{}, Evidence: &evidence{}, Samples: w.samples(t), Commands: w.commands(t), Origin: "https://console.northwind.example",
 		Visitor: func(*http.Request) (Visitor, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -159,6 +160,20 @@ func newWorld(t testing.TB, fill func(*world)) *world {
 	}
 	w.prove(t, "")
 	return w
+}
+
+// commands is the real thing over what is there.
+func (w *world) commands(t testing.TB) *command.Service {
+	t.Helper()
+	s, err := command.New(t.Context(), command.Deps{
+		Update: inUpdate[command.Tx](w.store), View: inView[command.Tx](w.store), Keys: w.ring, Policy: w.decl.Current, Wake: func(core.DeviceID) {}, Now: func() time.Time { return w.now },
+		Owner: func(ctx context.Context, id core.DeviceID) (command.Owned, error) {
+			o, err := w.owner(ctx, id)
+			return command.Owned{Subject: o.Subject, Product: o.Product}, err
+		},
+	})
+	must(t, err)
+	return s
 }
 
 // whoIs changes who asks, while a browser may be asking.
