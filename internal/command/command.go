@@ -114,3 +114,13 @@ type Tx interface {
 	// Record hands evidence to the ledger in the same transaction.
 	Record(ctx context.Context, r core.Record) error
 }
+
+// Listening is what a session of a device listens to, kept for its return: also
+// over a restart of the server.
+type Listening struct {
+	Device   core.DeviceID
+	Subject  core.Subject // whose it was
+	ClientID string
+	Topics   uint16    // the gateway's bits
+	Until    time.Time // zero: it is to be dropped
+}

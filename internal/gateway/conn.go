@@ -370,6 +370,7 @@ func (c *conn) finish() {
 	var k *kept
 	if !c.revoked.Load() {
 		k = c.state(now)
+		c.noteSession(now, false)
 	}
 	c.dev.leave(c, k, now)
 	if why == endKeepAlive {

@@ -277,6 +277,7 @@ func (c *conn) connect(b *burst) bool {
 		return false
 	}
 	g.count.connected.Add(1)
+	c.noteSession(b.now, true)
 	c.deliver()
 	if g.deps.Log.Enabled(g.ctx, slog.LevelDebug) {
 		g.deps.Log.LogAttrs(g.ctx, slog.LevelDebug, "device connected", slog.String("product", string(c.id.Product)),

@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -221,10 +223,11 @@ func (c *conn) downWindow() int { return min(downWindow, c.takes) }
 // resend sends again what an earlier connection of the session sent, with its
 // packet identifiers [MQTT-4.4.0-1].
 func (c *conn) resend(id identity.Identified) error {
-	for i := range downWindow {
-		c.mu.Lock()
-		s := c.down.sent[i]
-		c.mu.Unlock()
+	c.mu.Lock()
+	sent := c.down.sent
+	c.mu.Unlock()
+	slices.SortFunc(sent[:], func(a, b sentDown) int { return cmp.Compare(a.number, b.number) }) // [MQTT-4.6.0-1]
+	for _, s := range sent {
 		if !s.again {
 			continue
 		}
@@ -237,7 +240,11 @@ func (c *conn) resend(id identity.Identified) error {
 			continue
 		}
 		c.mu.Lock()
-		c.down.sent[i] = sentDown{} // over meanwhile
+		for i := range c.down.sent {
+			if c.down.sent[i].number == s.number {
+				c.down.sent[i] = sentDown{} // over meanwhile
+			}
+		}
 		c.mu.Unlock()
 	}
 	c.flush(nil)

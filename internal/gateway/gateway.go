@@ -49,7 +49,7 @@ type Config struct {
 	// open files, less 512.
 	MaxConnections int
 	// SessionExpiry is the longest time that a session's state is kept after
-	// its connection, in memory. Default: 24 h.
+	// its connection. Default: 7 days.
 	SessionExpiry time.Duration
 	// DeviceMessagesPerSecond and DeviceBytesPerSecond are the pace of one
 	// device and ProductMessagesPerSecond that of all devices of a product,
@@ -72,7 +72,7 @@ func (c *Config) defaults() {
 	span(&c.HandshakeTimeout, 10*time.Second)
 	span(&c.ConnectTimeout, 10*time.Second)
 	span(&c.PacketTimeout, time.Minute)
-	span(&c.SessionExpiry, 24*time.Hour)
+	span(&c.SessionExpiry, 7*24*time.Hour)
 	def(&c.HandshakesAtOnce, runtime.GOMAXPROCS(0))
 	def(&c.MaxUnauthenticated, 2048)
 	def(&c.MaxUnauthenticatedPerSource, 256)
@@ -119,7 +119,7 @@ type Downlink interface {
 }
 
 // Deps are what the gateway needs. All are required but Config, Downlink,
-// Trouble, Authority and Log.
+// Memory, Trouble, Authority and Log.
 type Deps struct {
 	Config      Config
 	Environment core.Environment
@@ -132,6 +132,7 @@ type Deps struct {
 	Identity  Identity
 	Intake    Intake
 	Downlink  Downlink // nil: nothing ever waits for a device
+	Memory    Memory   // nil: sessions end with the server
 	// Trouble says why the journal takes nothing at present; nil: not known,
 	// or nothing is wrong. It chooses what 5.0 clients are told.
 	Trouble func() error
@@ -159,6 +160,7 @@ type Gateway struct {
 	table        table
 	writers      writers
 	couriers     couriers
+	scribe       scribe
 	bursts       sync.Pool
 	buffers      buffers
 
@@ -210,6 +212,9 @@ func New(d Deps) (*Gateway, error) {
 	g.writers.start(runtime.GOMAXPROCS(0))
 	g.couriers.start(couriersAtOnce)
 	g.work.Go(g.tidy)
+	if d.Memory != nil {
+		g.work.Go(g.scribes)
+	}
 	return g, nil
 }
 
@@ -314,9 +319,21 @@ func (g *Gateway) tidy() {
 		select {
 		case <-t.C:
 			g.table.forget(g.now())
+			if g.deps.Memory != nil {
+				g.lengthen(g.now())
+			}
 		case <-g.ctx.Done():
 			return
 		}
+	}
+}
+
+// stopWorkers ends what works for sessions, when none is left.
+func (g *Gateway) stopWorkers(ctx context.Context) {
+	g.couriers.stop()
+	g.writers.stop()
+	if g.deps.Memory != nil {
+		g.write(context.WithoutCancel(ctx)) // what the last ones left
 	}
 }
 
@@ -328,7 +345,9 @@ func (g *Gateway) kick(id core.DeviceID) {
 	if d == nil {
 		return
 	}
-	d.drop()
+	for _, r := range d.drop() {
+		g.note(id, r.subject, r.clientID, 0, 0)
+	}
 	for _, c := range d.live() {
 		c.cut(endRevoked, mqtt.NotAuthorized)
 	}
@@ -411,8 +430,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	for {
 		select {
 		case <-done:
-			g.couriers.stop()
-			g.writers.stop()
+			g.stopWorkers(ctx)
 			return err
 		case <-t.C:
 			g.endAll() // who was between CONNECT and its session
@@ -425,8 +443,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 				}
 			})
 			<-done
-			g.couriers.stop()
-			g.writers.stop()
+			g.stopWorkers(ctx)
 			return err
 		}
 	}

@@ -35,7 +35,7 @@ func TestConnackSaysWhatIsOffered(t *testing.T) {
 		{"maximum packet size", mqtt.PropMaximumPacketSize, 4096},
 		{"shared subscriptions", mqtt.PropSharedSubs, 0},
 		{"subscription identifiers", mqtt.PropSubscriptionIDs, 0},
-		{"session expiry, bounded", mqtt.PropSessionExpiry, 24 * 3600},
+		{"session expiry, bounded", mqtt.PropSessionExpiry, 7 * 24 * 3600},
 	} {
 		if got, ok := ack.Props.Number(c.id); !ok || got != c.want {
 			t.Errorf("%s: %d (%v), want %d", c.name, got, ok, c.want)

@@ -99,6 +99,7 @@ func (c *conn) subscribe(b *burst) bool {
 	if !c.reply(&mqtt.Packet{Type: mqtt.SUBACK, ID: p.ID, Codes: codes}) {
 		return false
 	}
+	c.noteSession(b.now, true)
 	c.deliver()
 	return true
 }
@@ -121,6 +122,7 @@ func (c *conn) unsubscribe(b *burst) bool {
 		c.notices = nil
 	}
 	c.mu.Unlock()
+	c.noteSession(b.now, true)
 	if c.version != mqtt.V5 {
 		codes = nil
 	}

@@ -108,6 +108,7 @@ type device struct {
 	mu       sync.Mutex
 	sessions [maxSessions]*conn
 	kept     [maxSessions]*kept // state of sessions that may be resumed
+	rows     []remembered       // what Memory has of them; most have none
 	rates    *rates             // those that buckets are of
 	buckets  []bucket
 	patience bucket // see patiencePoints
@@ -370,10 +371,12 @@ func (d *device) live() []*conn {
 }
 
 // drop forgets the sessions that could be resumed.
-func (d *device) drop() {
+func (d *device) drop() []remembered {
 	d.mu.Lock()
-	d.kept = [maxSessions]*kept{}
-	d.mu.Unlock()
+	defer d.mu.Unlock()
+	rows := d.rows
+	d.kept, d.rows = [maxSessions]*kept{}, nil
+	return rows
 }
 
 // rates are the rates of one product's streams, by one declaration.

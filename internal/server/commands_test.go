@@ -236,7 +236,8 @@ func (l *live) commandEntries(t testing.TB) (out []api.Entry) {
 // waited, with the session's own packet identifiers again when it did not
 // acknowledge; mosquitto_sub needs nothing but its certificate.
 func TestCommandsToStockClients(t *testing.T) {
-	l := start(t, newHome(t, core.Test, ""))
+	home := newHome(t, core.Test, "")
+	l := start(t, home)
 	l.publish(t, commandDeclaration)
 	u := l.enrol(t, "old")
 	connect := func(heard func(paho311.Message)) paho311.Client {
@@ -272,6 +273,7 @@ func TestCommandsToStockClients(t *testing.T) {
 		t.Errorf("%s at %d, %s", first.Topic(), first.Qos(), first.Payload())
 	}
 	c.Disconnect(100) // without the acknowledgement
+	waitFor(t, 10*time.Second, "the end of the session", func() bool { return !l.device(t, "old").Connected })
 	two := l.give(t, "old", "2")
 	c = connect(hear) // does not subscribe again: its session is kept
 	waitFor(t, 10*time.Second, "both commands", func() bool { return len(heard()) == 3 })
@@ -311,6 +313,32 @@ func TestCommandsToStockClients(t *testing.T) {
 	m.close(t)
 	if l.call(t, "GET", "/v1/devices/old/commands/"+two.Command, nil, &x); x.State != "taken" {
 		t.Errorf("after the strangers' answers: %+v", x)
+	}
+	c.Disconnect(100)
+
+	// The session outlives the server, with what waited meanwhile; a clean one
+	// ends it for good.
+	three := l.give(t, "old", "3")
+	if err := l.stop(); err != nil {
+		t.Fatal(err)
+	}
+	l = start(t, home)
+	c = connect(hear)
+	waitFor(t, 10*time.Second, "the third command", func() bool { return len(heard()) == 4 })
+	if third := heard()[3]; third.Topic() != "command/blink/"+three.Command {
+		t.Errorf("after a restart: %s", third.Topic())
+	}
+	c.Disconnect(100)
+	m = dialMQTTAs(t, l, u, "one")
+	m.close(t)
+	if err := l.stop(); err != nil {
+		t.Fatal(err)
+	}
+	l = start(t, home)
+	c = connect(hear)
+	time.Sleep(300 * time.Millisecond)
+	if n := len(heard()); n != 4 {
+		t.Errorf("a session that was ended by a clean start is back: %d messages", n)
 	}
 	c.Disconnect(100)
 

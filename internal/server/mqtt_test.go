@@ -26,7 +26,21 @@ func dialMQTT(t testing.TB, l *live, u *unit) *mqttClient {
 	return m
 }
 
+// dialMQTTAs begins a clean session of a name.
+func dialMQTTAs(t testing.TB, l *live, u *unit, clientID string) *mqttClient {
+	t.Helper()
+	m, err := tryMQTTAs(t.Context(), l, u, clientID)
+	if err != nil {
+		t.Fatalf("connect %s: %v", u.id, err)
+	}
+	return m
+}
+
 func tryMQTT(ctx context.Context, l *live, u *unit) (*mqttClient, error) {
+	return tryMQTTAs(ctx, l, u, "")
+}
+
+func tryMQTTAs(ctx context.Context, l *live, u *unit, clientID string) (*mqttClient, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	d := tls.Dialer{NetDialer: &net.Dialer{}, Config: l.tls(u)}
@@ -42,7 +56,7 @@ func tryMQTT(ctx context.Context, l *live, u *unit) (*mqttClient, error) {
 		OnClientError:      func(error) { close(m.gone) },
 		OnServerDisconnect: func(*paho.Disconnect) { close(m.gone) },
 	})
-	if _, err := m.c.Connect(ctx, &paho.Connect{KeepAlive: 30, CleanStart: true}); err != nil {
+	if _, err := m.c.Connect(ctx, &paho.Connect{ClientID: clientID, KeepAlive: 30, CleanStart: true}); err != nil {
 		_ = conn.Close() // the connect error is the one to report
 		return nil, err
 	}

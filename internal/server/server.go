@@ -220,8 +220,11 @@ func (s *server) open(ctx context.Context) (err error) {
 			ProductMessagesPerSecond: s.c.ProductMessagesPerSecond,
 		},
 		Environment: s.inst.Environment, Certificate: s.cert.GetCertificate, DeviceCAs: s.ca.ClientPool,
-		Identity: s.devices, Intake: s.intake, Downlink: s.commands, Authority: &s.reach, Trouble: func() error { return s.journal.State().Trouble }, Now: s.opt.Now, Log: s.log,
+		Identity: s.devices, Intake: s.intake, Downlink: s.commands, Memory: memory{s}, Authority: &s.reach, Trouble: func() error { return s.journal.State().Trouble }, Now: s.opt.Now, Log: s.log,
 	}); err != nil {
+		return err
+	}
+	if err := s.recall(ctx); err != nil {
 		return err
 	}
 	s.followed.set(s.gateway.Follow)

@@ -2,11 +2,13 @@ package server
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/command"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/store"
 )
 
 func (s *server) openCommands(ctx context.Context) (err error) {
@@ -22,6 +24,27 @@ func (s *server) openCommands(ctx context.Context) (err error) {
 		return err
 	}
 	s.jobs = append(s.jobs, &job{name: "commands", period: 5 * time.Second, run: s.clock.unlessAhead(s.commands.Tick)})
+	return nil
+}
+
+// memory keeps what devices listen to.
+type memory struct{ s *server }
+
+func (m memory) Remember(ctx context.Context, list []command.Listening) error {
+	return m.s.store.Update(ctx, func(tx *store.Tx) error { return tx.Remember(ctx, list) })
+}
+
+// recall gives the gateway the sessions that outlived the last run, of those
+// devices that still belong to whom they did.
+func (s *server) recall(ctx context.Context) error {
+	var list []command.Listening
+	if err := s.store.Update(ctx, func(tx *store.Tx) (err error) { list, err = tx.Remembered(ctx, s.opt.Now()); return err }); err != nil {
+		return err
+	}
+	s.gateway.Recall(slices.DeleteFunc(list, func(l command.Listening) bool {
+		d, err := s.devices.Device(l.Device)
+		return err != nil || d.Subject != l.Subject
+	}))
 	return nil
 }
 

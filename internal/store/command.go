@@ -107,8 +107,10 @@ func (t *Tx) DropCommands(ctx context.Context, endedBefore time.Time, limit int)
 
 // ForgetCommands is the eraser of commands.
 func (t *Tx) ForgetCommands(ctx context.Context, s core.Subject) error {
-	if _, err := t.tx.ExecContext(ctx, `DELETE FROM device_command WHERE subject = ?`, s[:]); err != nil {
-		return fmt.Errorf("forget commands: %w", err)
+	for _, table := range []string{"device_command", "device_session"} {
+		if _, err := t.tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE subject = ?`, s[:]); err != nil {
+			return fmt.Errorf("forget commands: %w", err)
+		}
 	}
 	return nil
 }

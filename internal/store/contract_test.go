@@ -33,6 +33,7 @@ func TestReview(t *testing.T)      { storetest.Review(t, fresh) }
 func TestSampling(t *testing.T)    { storetest.Sampling(t, fresh) }
 func TestUndeclared(t *testing.T)  { storetest.Undeclared(t, fresh) }
 func TestCommand(t *testing.T)     { storetest.Command(t, fresh) }
+func TestRemember(t *testing.T)    { storetest.Remember(t, fresh) }
 func TestCounts(t *testing.T)      { storetest.Counts(t, fresh) }
 func TestEpochs(t *testing.T)      { storetest.Epochs(t, fresh) }
 

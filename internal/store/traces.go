@@ -16,6 +16,7 @@ var subjectColumns = []struct{ table, column string }{
 	{"undeclared_name", "subject"},
 	{"person", "subject"},
 	{"device_command", "subject"},
+	{"device_session", "subject"},
 }
 
 // SubjectTraces names the tables in which a subject still stands that its

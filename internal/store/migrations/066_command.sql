@@ -15,3 +15,14 @@ CREATE INDEX device_command_subject ON device_command (subject, number);
 CREATE INDEX device_command_number ON device_command (number);
 CREATE INDEX device_command_open ON device_command (number) WHERE ended_us = 0;
 CREATE INDEX device_command_ended ON device_command (ended_us) WHERE ended_us > 0;
+
+-- What sessions of devices listen to, kept for their return.
+CREATE TABLE device_session (
+	device    TEXT NOT NULL,    -- [device; eraser=commands] the unit
+	client    TEXT NOT NULL,    -- [device; eraser=commands] the name that its client gave the session
+	subject   BLOB NOT NULL,    -- [pseudonym; eraser=commands] whose the unit was
+	topics    INTEGER NOT NULL, -- [plain] bits of the gateway
+	until_us  BIGINT NOT NULL,  -- [plain] Unix microseconds
+	PRIMARY KEY (device, client)
+);
+CREATE INDEX device_session_subject ON device_session (subject);

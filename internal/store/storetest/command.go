@@ -91,3 +91,40 @@ func Command(t *testing.T, open func(testing.TB) *store.Store) {
 		return err
 	}))
 }
+
+// Remember tells what sessions of devices need: the last word on each stands,
+// what is over or dropped is gone, and nothing is kept of an erased owner.
+func Remember(t *testing.T, open func(testing.TB) *store.Store) {
+	s, ctx := open(t), t.Context()
+	at := time.Date(2026, 11, 23, 8, 0, 0, 123456000, time.UTC)
+	ada, bea := core.Subject{1, 2}, core.Subject{3, 4}
+	one := command.Listening{Device: "A1", Subject: ada, ClientID: "one", Topics: 0x2021, Until: at.Add(time.Hour)}
+	two := command.Listening{Device: "A1", Subject: ada, ClientID: "two", Topics: 1, Until: at.Add(2 * time.Hour)}
+	other := command.Listening{Device: "B1", Subject: bea, ClientID: "one", Topics: 1, Until: at.Add(3 * time.Hour)}
+	remember := func(list ...command.Listening) {
+		t.Helper()
+		must(t, s.Update(ctx, func(tx *store.Tx) error { return tx.Remember(ctx, list) }))
+	}
+	same := func(what string, now time.Time, want ...command.Listening) {
+		t.Helper()
+		must(t, s.Update(ctx, func(tx *store.Tx) error {
+			got, err := tx.Remembered(ctx, now)
+			if err == nil && !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: %+v, want %+v", what, got, want)
+			}
+			return err
+		}))
+	}
+	same("none", at)
+	remember(other, two, one)
+	same("all", at, one, two, other)
+	one.Topics, one.Until = 3, at.Add(4*time.Hour)
+	gone := two
+	gone.Until = time.Time{}
+	remember(one, gone)
+	same("changed and dropped", at, one, other)
+	same("over", other.Until, one)
+	same("what was over is gone", at, one)
+	must(t, s.Update(ctx, func(tx *store.Tx) error { return tx.ForgetCommands(ctx, ada) }))
+	same("erased", at)
+}
