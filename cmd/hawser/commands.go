@@ -8,6 +8,7 @@ func commands() []*command {
 		demoCommands(),
 		serveCommands(),
 		observeCommands(),
+		simulateCommands(),
 		declarationCommands(),
 		deviceCommands(),
 		certifyCommands(),

@@ -57,7 +57,7 @@ func TestExamplesWork(t *testing.T) {
 		t.Run(form, func(t *testing.T) { typeAll(t, agent, examples, form == "programs") })
 	}
 	for _, c := range commands() {
-		if !slices.Contains(append(story, "demo", "serve", "init", "observe"), c.name) {
+		if !slices.Contains(append(story, "demo", "serve", "init", "observe", "simulate"), c.name) {
 			t.Errorf("nobody types the example of %s", c.name)
 		}
 	}

@@ -213,7 +213,7 @@ func allowed(pol *declaration.Policy, q *Request) ([]byte, error) {
 	}
 	values, err := wire.ParseParams(paramsOf(c), q.Params)
 	if err != nil {
-		return nil, &core.Error{Kind: core.Invalid, Reason: "command-params", Message: err.Error(), Hint: "`hawser declaration show " + string(pol.Product) + "` says what " + c.Name + " takes", Err: err}
+		return nil, &core.Error{Kind: core.Invalid, Reason: "command-params", Message: err.Error(), Hint: "the declaration of " + string(pol.Product) + " says what " + c.Name + " takes, and within what bounds", Err: err}
 	}
 	return wire.AppendParams(nil, values), nil
 }

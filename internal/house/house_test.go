@@ -44,6 +44,7 @@ var floors = map[string]int{
 	"internal/api":              4,
 	"internal/console":          4,
 	"internal/probe":            4,
+	"internal/simulate":         4,
 	"internal/observe":          4,
 	"internal/server":           5,
 	"internal/demo":             6,
