@@ -24,9 +24,30 @@ func skipSpace(b []byte, i int) int {
 
 // text is what a string in the payload looks like.
 type text struct {
-	raw     []byte // between the quotes
-	escaped bool   // raw has escapes: unescape it before comparing
-	ascii   bool   // raw is ASCII
+	raw     []byte // between the quotes; of CBOR, what comes after the length
+	escaped bool   // raw has JSON's escapes: unescape it before comparing
+	chunked bool   // raw is the chunks of a CBOR string of unknown length
+	ascii   bool   // raw is ASCII; of CBOR that is not looked at
+}
+
+// append appends what s says, to dst.
+func (s text) append(dst []byte) []byte {
+	switch {
+	case s.escaped:
+		return unescape(dst, s.raw)
+	case s.chunked:
+		return joinChunks(dst, s.raw)
+	}
+	return append(dst, s.raw...)
+}
+
+// plain is what s says, good until scratch is used again.
+func (j *Judged) plain(s text) []byte {
+	if !s.escaped && !s.chunked {
+		return s.raw
+	}
+	j.scratch = s.append(j.scratch[:0])
+	return j.scratch
 }
 
 // scanString reads the string whose opening quote is b[i]; end is after its

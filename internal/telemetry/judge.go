@@ -22,7 +22,8 @@ type Judged struct {
 	Bad        int // declared fields dropped because of their value
 
 	parts   []JudgedPart
-	stray   []byte // raw name of the first undeclared field; part of the payload
+	stray   []byte // name of the first undeclared field, with JSON's escapes; part of the payload, or odd
+	odd     [maxUndeclaredName]byte
 	hasT    bool
 	hasBoot bool
 	seen    [5]uint64 // by index in StreamPlan.fields
@@ -57,6 +58,7 @@ func saturate(n int) uint16 { return uint16(min(n, math.MaxUint16)) }
 func (j *Judged) Wipe() {
 	j.values, j.out, j.scratch = wiped(j.values), wiped(j.out), wiped(j.scratch)
 	j.parts, j.stray = j.parts[:0], nil
+	j.odd = [maxUndeclaredName]byte{}
 }
 
 // wiped is b, empty and overwritten to its end; one that a rare large message
@@ -97,7 +99,13 @@ func (sp *StreamPlan) Judge(j *Judged, payload []byte, received time.Time) Reaso
 	if len(payload) > sp.stream.MaxBytes {
 		return ReasonTooLarge
 	}
-	if why := sp.object(j, payload); why != "" {
+	var why Reason
+	if isCBOR(payload) {
+		why = sp.cbor(j, payload)
+	} else {
+		why = sp.object(j, payload)
+	}
+	if why != "" {
 		return why
 	}
 	if j.Bad > 0 && sp.stream.OnBad == declaration.BadMessage {
@@ -181,36 +189,50 @@ func notObject(b []byte, i int) Reason {
 
 // member judges the value at b[i] of the given name; end is after the value.
 func (sp *StreamPlan) member(j *Judged, name text, b []byte, i int) (end int, why Reason) {
-	plain := name.raw
-	if name.escaped {
-		j.scratch = unescape(j.scratch[:0], name.raw)
-		plain = j.scratch
-	}
-	n := sp.find(plain)
+	n := sp.find(j.plain(name))
 	if n < 0 {
 		if j.Undeclared++; j.Undeclared == 1 {
 			j.stray = name.raw
 		}
 		return skipValue(b, i, 1)
 	}
-	word, bit := n>>6, uint64(1)<<(n&63)
-	if j.seen[word]&bit != 0 {
+	if j.again(n) {
 		return 0, ReasonDuplicateKey
 	}
-	j.seen[word] |= bit
 	from := len(j.values)
 	end, good, why := sp.fields[n].value(j, b, i)
 	if why != "" {
 		return 0, why
 	}
+	j.settle(n, from, good)
+	return end, ""
+}
+
+// again notes that field n stands in the message, and whether it did before.
+func (j *Judged) again(n int) bool {
+	word, bit := n>>6, uint64(1)<<(n&63)
+	before := j.seen[word] & bit
+	j.seen[word] |= bit
+	return before != 0
+}
+
+// settle notes what became of field n, whose value begins at from in values.
+func (j *Judged) settle(n, from int, good bool) {
 	if !good {
 		j.values = j.values[:from]
 		j.Bad++
-		return end, ""
+		return
 	}
-	j.good[word] |= bit
+	j.good[n>>6] |= 1 << (n & 63)
 	j.spans[n] = span{from, len(j.values)}
-	return end, ""
+}
+
+// strange counts a field that is not declared. name may lie in a buffer: of
+// the first one, as much is kept as is ever shown.
+func (j *Judged) strange(name []byte) {
+	if j.Undeclared++; j.Undeclared == 1 {
+		j.stray = append(j.odd[:0], name[:min(len(name), len(j.odd))]...)
+	}
 }
 
 // assemble writes the parts.

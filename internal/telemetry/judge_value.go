@@ -20,13 +20,13 @@ func (f *fieldPlan) value(j *Judged, b []byte, i int) (end int, good bool, why R
 	}
 	c := b[i]
 	switch {
-	case c == '"' && (f.kind >= kindString && f.kind <= kindT):
+	case c == '"' && f.takesText():
 		s, end := scanString(b, i)
 		if end < 0 {
 			return 0, false, ReasonNotJSON
 		}
 		return end, f.text(j, s), ""
-	case (c == '-' || isDigit(c)) && (f.kind <= kindInteger || f.kind >= kindT):
+	case (c == '-' || isDigit(c)) && f.takesNumber():
 		d, end := scanNumber(b, i)
 		if end < 0 {
 			return 0, false, ReasonNotJSON
@@ -43,7 +43,14 @@ func (f *fieldPlan) value(j *Judged, b []byte, i int) (end int, good bool, why R
 	return end, false, why
 }
 
-// number judges a number; raw is how it was written.
+// takesText reports whether a text may be a good value.
+func (f *fieldPlan) takesText() bool { return f.kind >= kindString && f.kind <= kindT }
+
+// takesNumber reports whether a number may be a good value.
+func (f *fieldPlan) takesNumber() bool { return f.kind <= kindInteger || f.kind >= kindT }
+
+// number judges a number; raw is how it was written in JSON, nil where it was
+// not: d then says it all.
 func (f *fieldPlan) number(j *Judged, d decimal, raw []byte) bool {
 	switch f.kind {
 	case kindT, kindBoot, kindSeq:
@@ -126,11 +133,7 @@ func (f *fieldPlan) round(j *Judged, d decimal) bool {
 
 // text judges a string.
 func (f *fieldPlan) text(j *Judged, s text) bool {
-	plain := s.raw
-	if s.escaped {
-		j.scratch = unescape(j.scratch[:0], s.raw)
-		plain = j.scratch
-	}
+	plain := j.plain(s)
 	switch f.kind {
 	case kindString:
 		n := len(plain)
@@ -156,6 +159,11 @@ func (f *fieldPlan) text(j *Judged, s text) bool {
 	if t.UnmarshalText(plain) != nil || bytes.IndexByte(plain, ',') >= 0 {
 		return false
 	}
+	return f.moment(j, t)
+}
+
+// moment judges a point in time, of a timestamp or of t.
+func (f *fieldPlan) moment(j *Judged, t time.Time) bool {
 	t = t.UTC()
 	if y := t.Year(); y < 1 || y > 9999 {
 		return false // an offset carried it out of RFC 3339's years

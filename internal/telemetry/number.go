@@ -128,7 +128,8 @@ func (d decimal) integer() (uint64, bool) {
 const maxExact = 22
 
 // float is the float64 nearest to d; raw is the text that it came from, for
-// the numbers that need more care. It is false when d is too large for one.
+// the numbers that need more care, nil if d is all there is. It is false when d
+// is too large for one.
 func (d decimal) float(raw []byte) (float64, bool) {
 	if d.mant < 1<<53 && !d.cut && d.exp >= -maxExact && d.exp <= maxExact {
 		f := float64(d.mant) // exact, and so is the power: one rounding
@@ -141,6 +142,15 @@ func (d decimal) float(raw []byte) (float64, bool) {
 			f = -f
 		}
 		return f, true
+	}
+	var buf [40]byte
+	if raw == nil {
+		raw = buf[:0]
+		if d.neg {
+			raw = append(raw, '-')
+		}
+		raw = append(strconv.AppendUint(raw, d.mant, 10), 'e')
+		raw = strconv.AppendInt(raw, int64(d.exp), 10)
 	}
 	f, err := strconv.ParseFloat(string(raw), 64)
 	return f, err == nil

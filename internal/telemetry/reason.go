@@ -14,8 +14,8 @@ const (
 // Why a message is refused. Nothing of it is stored.
 const (
 	ReasonNothingLeft   Reason = "nothing-left"   // no declared, good field in it
-	ReasonNotJSON       Reason = "not-json"       // not JSON by RFC 8259, or not clean UTF-8
-	ReasonNotObject     Reason = "not-object"     // JSON, but not an object
+	ReasonNotJSON       Reason = "not-json"       // not JSON by RFC 8259, or not clean UTF-8, and nothing else that is taken
+	ReasonNotObject     Reason = "not-object"     // JSON or CBOR, but neither an object nor a SenML pack
 	ReasonTooDeep       Reason = "too-deep"       // nested deeper than maxDepth
 	ReasonDuplicateKey  Reason = "duplicate-key"  // a declared name twice: parsers disagree which counts
 	ReasonTooLarge      Reason = "too-large"      // over the stream's max_bytes
@@ -24,6 +24,7 @@ const (
 	ReasonRate          Reason = "rate"           // over the stream's, device's or product's rate
 	ReasonWrongTopic    Reason = "wrong-topic"    // not a topic of this device
 	ReasonNotYet        Reason = "not-yet"        // a form or feature this version does not take
+	ReasonNotCBOR       Reason = "not-cbor"       // begins as CBOR does, but is not by RFC 8949, or its text is not clean UTF-8
 	ReasonQuarantined   Reason = "quarantined"    // two hold the device's identity; which one sends cannot be seen
 	ReasonNoCommand     Reason = "no-command"     // an answer to a command that does not wait for one
 	ReasonBadReply      Reason = "bad-reply"      // an answer to a command that cannot be read
@@ -42,7 +43,7 @@ const ReasonTrouble Reason = "trouble"
 
 // reasonCount is how many reasons there are; reasonAt fixes their order in
 // counters. Append only.
-const reasonCount = 20
+const reasonCount = 21
 
 func reasonAt(i int) Reason {
 	switch i {
@@ -86,6 +87,8 @@ func reasonAt(i int) Reason {
 		return ReasonNoCommand
 	case 19:
 		return ReasonBadReply
+	case 20:
+		return ReasonNotCBOR
 	}
 	return ""
 }
@@ -120,9 +123,11 @@ func (r Reason) Text() string {
 	case ReasonNothingLeft:
 		return "No declared field with an acceptable value was in the message."
 	case ReasonNotJSON:
-		return "The payload is not JSON (RFC 8259) in clean UTF-8."
+		return "The payload is neither JSON (RFC 8259) in clean UTF-8, nor a CBOR map, nor a SenML pack."
+	case ReasonNotCBOR:
+		return "The payload is not CBOR (RFC 8949) with its text in clean UTF-8."
 	case ReasonNotObject:
-		return "The payload is JSON but not an object; send one object of declared fields."
+		return "The payload is neither an object of declared fields nor a SenML pack (RFC 8428); send one object."
 	case ReasonTooDeep:
 		return "The payload is nested too deeply; send a flat object of declared fields."
 	case ReasonDuplicateKey:
