@@ -32,6 +32,7 @@ type Judged struct {
 	values  []byte // canonical values, in the order of the message
 	out     []byte // the parts' plaintexts, one after the other
 	scratch []byte // unescaped text
+	prefix  []byte // how the names of a SenML pack begin
 }
 
 // JudgedPart is the accepted fields of one group.
@@ -56,7 +57,7 @@ func saturate(n int) uint16 { return uint16(min(n, math.MaxUint16)) }
 // Wipe overwrites what the message said. Judge overwrites it too, but may not
 // be called again for long.
 func (j *Judged) Wipe() {
-	j.values, j.out, j.scratch = wiped(j.values), wiped(j.out), wiped(j.scratch)
+	j.values, j.out, j.scratch, j.prefix = wiped(j.values), wiped(j.out), wiped(j.scratch), wiped(j.prefix)
 	j.parts, j.stray = j.parts[:0], nil
 	j.odd = [maxUndeclaredName]byte{}
 }
@@ -133,6 +134,11 @@ func (sp *StreamPlan) Judge(j *Judged, payload []byte, received time.Time) Reaso
 func (sp *StreamPlan) object(j *Judged, b []byte) Reason {
 	i := skipSpace(b, 0)
 	if i >= len(b) || b[i] != '{' {
+		if i < len(b) && b[i] == '[' {
+			if k := skipSpace(b, i+1); k < len(b) && b[k] == '{' {
+				return sp.senmlJSON(j, b, k)
+			}
+		}
 		return notObject(b, i)
 	}
 	i = skipSpace(b, i+1)

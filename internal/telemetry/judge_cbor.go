@@ -15,6 +15,9 @@ func (sp *StreamPlan) cbor(j *Judged, b []byte) Reason {
 	if head < 0 {
 		return ReasonNotCBOR
 	}
+	if first>>5 == majorArray && head < len(b) && b[head]>>5 == majorMap {
+		return sp.senmlCBOR(j, b, first, arg, head)
+	}
 	if first>>5 != majorMap {
 		end, why := skipCBOR(b, i, 0)
 		switch {

@@ -44,7 +44,7 @@ func testPolicy() *declaration.Policy {
 	add(0, 2, declaration.Field{Name: "latitude", Type: declaration.Number, HasRange: true, Min: -90, Max: 90, Precision: 0.01})
 	add(0, 1, declaration.Field{Name: "mode", Type: declaration.Enum, Values: []string{"auto", "off", "Ünïcode \"q\"", "manual"}})
 	add(0, 1, declaration.Field{Name: "pressure", Type: declaration.Number, HasRange: true, Min: 300, Max: 1100})
-	add(0, 0, declaration.Field{Name: "room_temperature", Type: declaration.Number, HasRange: true, Min: -40, Max: 85, Precision: 0.1})
+	add(0, 0, declaration.Field{Name: "room_temperature", Type: declaration.Number, Unit: "Cel", HasRange: true, Min: -40, Max: 85, Precision: 0.1})
 	add(0, 0, declaration.Field{Name: "set_point", Type: declaration.Number, HasRange: true, Min: 5, Max: 30.04, Precision: 0.1})
 	add(0, 1, declaration.Field{Name: "starts", Type: declaration.Integer, HasRange: true, Min: 0, Max: 1e6})
 	add(0, 1, declaration.Field{Name: "ticks", Type: declaration.Integer, HasRange: true, Min: -(1 << 63), Max: 1 << 62})
@@ -145,7 +145,9 @@ func TestJudge(t *testing.T) {
 		{name: "empty object", payload: `{}`, want: ReasonNothingLeft},
 		{name: "only undeclared", payload: `{"x":1}`, want: ReasonNothingLeft, undeclared: 1},
 		{name: "only time", payload: `{"t":1795341600000,"seq":1}`, want: ReasonNothingLeft},
-		{name: "array", payload: `[{"heating_on":true}]`, want: ReasonNotObject},
+		{name: "array", payload: `[true,{"n":"heating_on","vb":true}]`, want: ReasonNotObject},
+		{name: "empty array", payload: `[]`, want: ReasonNotObject},
+		{name: "array of objects", payload: `[{"heating_on":true}]`, want: ReasonNotSenML},
 		{name: "string", payload: `"heating_on"`, want: ReasonNotObject},
 		{name: "number", payload: ` 21.5 `, want: ReasonNotObject},
 		{name: "null", payload: `null`, want: ReasonNotObject},

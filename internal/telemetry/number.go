@@ -124,6 +124,54 @@ func (d decimal) integer() (uint64, bool) {
 	return lo, hi == 0
 }
 
+// plus is d + o: exactly if 64 bits hold it, else by the nearest float64s and
+// cut.
+func (d decimal) plus(o decimal) decimal {
+	switch {
+	case o.mant == 0:
+		return d
+	case d.mant == 0:
+		return o
+	}
+	exp := min(d.exp, o.exp)
+	a, okA := d.at(exp)
+	b, okB := o.at(exp)
+	if okA && okB {
+		sum := decimal{neg: d.neg, mant: a + b, exp: exp}
+		switch {
+		case d.neg == o.neg:
+			okA = sum.mant >= a // no carry
+		case a >= b:
+			sum.mant = a - b
+		default:
+			sum.neg, sum.mant = o.neg, b-a
+		}
+		if sum.mant == 0 {
+			sum = decimal{}
+		}
+		if okA {
+			return sum
+		}
+	}
+	f, okF := d.float(nil)
+	g, okG := o.float(nil)
+	if f += g; !okF || !okG || math.IsInf(f, 0) {
+		return decimal{mant: 1, exp: maxExp, cut: true} // larger than any number
+	}
+	s := shortest(f)
+	s.cut = true
+	return s
+}
+
+// at is d's mantissa for that exponent, which is not above d's.
+func (d decimal) at(exp int) (uint64, bool) {
+	if d.cut || d.exp-exp > 19 {
+		return 0, false
+	}
+	hi, lo := bits.Mul64(d.mant, pow10u(d.exp-exp))
+	return lo, hi == 0
+}
+
 // maxExact is the largest power of ten that a float64 holds exactly.
 const maxExact = 22
 

@@ -68,6 +68,7 @@ type fieldPlan struct {
 	name      string
 	quoted    []byte // `"name":`, as it is written
 	kind      valueKind
+	unit      string
 	ranged    bool
 	min, max  float64
 	low, high whole // min and max of an integer, exactly
@@ -179,7 +180,7 @@ func (sp *StreamPlan) group(group uint8, keep time.Duration, i uint16) {
 
 func newFieldPlan(f *declaration.Field) (fieldPlan, error) {
 	fp := fieldPlan{
-		name: f.Name, ranged: f.HasRange, min: f.Min, max: f.Max,
+		name: f.Name, unit: f.Unit, ranged: f.HasRange, min: f.Min, max: f.Max,
 		shortest: f.MinLength, longest: f.MaxLength, values: f.Values,
 	}
 	fp.quoted = append(appendQuoted(nil, []byte(f.Name)), ':')

@@ -25,6 +25,9 @@ const (
 	ReasonWrongTopic    Reason = "wrong-topic"    // not a topic of this device
 	ReasonNotYet        Reason = "not-yet"        // a form or feature this version does not take
 	ReasonNotCBOR       Reason = "not-cbor"       // begins as CBOR does, but is not by RFC 8949, or its text is not clean UTF-8
+	ReasonNotSenML      Reason = "not-senml"      // an array of records that breaks RFC 8428, or asks for more than it
+	ReasonSeveralTimes  Reason = "several-times"  // a SenML pack of several readings: one message is one
+	ReasonSeveralNames  Reason = "several-names"  // a SenML pack whose names have several beginnings: of several devices
 	ReasonQuarantined   Reason = "quarantined"    // two hold the device's identity; which one sends cannot be seen
 	ReasonNoCommand     Reason = "no-command"     // an answer to a command that does not wait for one
 	ReasonBadReply      Reason = "bad-reply"      // an answer to a command that cannot be read
@@ -43,7 +46,7 @@ const ReasonTrouble Reason = "trouble"
 
 // reasonCount is how many reasons there are; reasonAt fixes their order in
 // counters. Append only.
-const reasonCount = 21
+const reasonCount = 24
 
 func reasonAt(i int) Reason {
 	switch i {
@@ -89,6 +92,12 @@ func reasonAt(i int) Reason {
 		return ReasonBadReply
 	case 20:
 		return ReasonNotCBOR
+	case 21:
+		return ReasonNotSenML
+	case 22:
+		return ReasonSeveralTimes
+	case 23:
+		return ReasonSeveralNames
 	}
 	return ""
 }
@@ -126,6 +135,12 @@ func (r Reason) Text() string {
 		return "The payload is neither JSON (RFC 8259) in clean UTF-8, nor a CBOR map, nor a SenML pack."
 	case ReasonNotCBOR:
 		return "The payload is not CBOR (RFC 8949) with its text in clean UTF-8."
+	case ReasonNotSenML:
+		return "The payload is an array of records but no SenML pack (RFC 8428); send one object of declared fields, or a pack."
+	case ReasonSeveralTimes:
+		return "The records of the SenML pack have several times; send one pack for each time."
+	case ReasonSeveralNames:
+		return "The names in the SenML pack begin differently, as of several devices; a device sends its own readings only."
 	case ReasonNotObject:
 		return "The payload is neither an object of declared fields nor a SenML pack (RFC 8428); send one object."
 	case ReasonTooDeep:
