@@ -66,7 +66,7 @@ func run(ctx context.Context) error {
 		{"idle", "idle connections", b.idleConnections},
 		{"handshakes", "full handshakes", b.handshakes},
 		{"bytes", "bytes stored per reading", b.bytesStored},
-		{"judge", "judging one message of 200 bytes and 12 fields", b.goBench("./internal/telemetry", "BenchmarkJudge", "1s")},
+		{"judge", "judging one reading of 12 fields, in each form", b.goBench("./internal/telemetry", "BenchmarkJudgeForms", "1s")},
 		{"read", "a device's day of 1,440 readings, read and decrypted", b.goBench("./internal/telemetry", "BenchmarkReadDeviceDay", "2s")},
 		{"shred", "one of 10,000 subjects shredded on the file root", b.goBench("./internal/seal", "BenchmarkShred10k", "2s")},
 		{"ledger", "the ledger at 100,000 devices", b.goBench("./internal/ledger", "BenchmarkDeviceMonth", "1x")},

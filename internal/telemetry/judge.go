@@ -90,11 +90,13 @@ func (j *Judged) reset(sp *StreamPlan, received time.Time) {
 // to their precision, by group. The empty Reason means that something is left;
 // any other refuses the whole message.
 //
-// The payload is one JSON object. Names are compared after unescaping, exactly
-// and with case. Names that the stream does not declare are dropped (CC 1.2,
-// 4.3), their values checked as JSON only. A declared name that stands twice
-// refuses the message, because parsers disagree about which one counts (RFC
-// 8259 §4) and a device and its maker must not see different values.
+// The payload is one JSON object (RFC 8259), one CBOR map (RFC 8949), or one
+// SenML pack in JSON or CBOR (RFC 8428), told apart by how it begins. Names are
+// compared after unescaping, exactly and with case. Names that the stream does
+// not declare are dropped (CC 1.2, 4.3), their values only checked to be well
+// formed. A declared name that stands twice refuses the message, because
+// parsers disagree about which one counts (RFC 8259 §4, RFC 8949 §5.6) and a
+// device and its maker must not see different values.
 func (sp *StreamPlan) Judge(j *Judged, payload []byte, received time.Time) Reason {
 	j.reset(sp, received)
 	if len(payload) > sp.stream.MaxBytes {

@@ -314,7 +314,8 @@ func fuzzForms(f *testing.F, seed func([]byte) bool) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	sp := plan.Stream([]byte("climate"))
+	sp, own := plan.Stream([]byte("climate")), testPlan(f).Stream([]byte("climate"))
+	own.stream.MaxBytes = 1 << 20
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		var j Judged
 		why := sp.Judge(&j, payload, testNow)
@@ -322,8 +323,6 @@ func fuzzForms(f *testing.F, seed func([]byte) bool) {
 		if why == ReasonTooLarge || !ours {
 			return
 		}
-		own := testPlan(t).Stream([]byte("climate"))
-		own.stream.MaxBytes = 1 << 20
 		if wrong := x.agrees(own, why, &j, testNow); wrong != "" {
 			t.Errorf("judged %q: %s\n%x\n%q", why, wrong, payload, payload)
 		}

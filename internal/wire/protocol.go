@@ -59,7 +59,8 @@ const (
 )
 
 // The names in a message that are not fields of the declaration. A message is
-// one JSON object: these, and the declared fields.
+// one JSON object or CBOR map: these, and the declared fields. In a SenML pack
+// (RFC 8428) boot and seq are records, and the time has labels of its own.
 const (
 	TimeKey = "t"    // Unix time of the reading in milliseconds, an integer
 	BootKey = "boot" // number of the device's start; with seq it names the reading for ever

@@ -1,0 +1,66 @@
+package server
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/hawser-iot/hawser/internal/core"
+)
+
+// TestFormsEndAlike: one reading as JSON, as a CBOR map and as a SenML pack in
+// both forms, from a stock client over mutual TLS, is read back as the same
+// reading four times; what nobody declared is in none, and one that was there
+// already in another form is not stored again.
+func TestFormsEndAlike(t *testing.T) {
+	l := start(t, newHome(t, core.Test, ""))
+	l.publish(t, testDeclaration)
+	id := core.DeviceID("four-forms")
+	c := dialMQTT(t, l, l.enrol(t, id))
+	item := func(v any) string {
+		b, err := cbor.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	at := time.Now().Unix() + 2 // not before the declaration
+	object := map[string]any{"t": at * 1000, "boot": 1, "seq": 2, "temp": 21.54, "note": "Küche", "secret": 7, "ssid": "home-wifi"}
+	type record = map[int]any // labels of RFC 8428 §6
+	for _, payload := range []string{
+		strings.ReplaceAll(`{"t":AT000,"boot":1,"seq":1,"temp":21.54,"note":"Küche","secret":7,"ssid":"home-wifi"}`, "AT", strconv.FormatInt(at, 10)),
+		item(object),
+		strings.ReplaceAll(`[{"bn":"urn:dev:mac:0024befffe804ff1:","bt":AT,"n":"boot","v":1},{"n":"seq","v":3},{"n":"temp","u":"Cel","v":21.54},
+			{"n":"note","vs":"Küche"},{"n":"secret","v":7},{"n":"ssid","vs":"home-wifi"}]`, "AT", strconv.FormatInt(at, 10)),
+		item([]record{
+			{-2: "urn:dev:mac:0024befffe804ff1:", -3: at, 0: "boot", 2: 1},
+			{0: "seq", 2: 4},
+			{0: "temp", 1: "Cel", 2: 21.54},
+			{0: "note", 3: "Küche"},
+			{0: "secret", 2: 7},
+			{0: "ssid", 3: "home-wifi"},
+		}),
+		strings.ReplaceAll(`{"t":AT000,"boot":1,"seq":2,"temp":21.54,"note":"Küche","secret":7}`, "AT", strconv.FormatInt(at, 10)),
+	} {
+		c.publish(t, "telemetry/climate", payload)
+	}
+	if code, err := c.try("telemetry/climate", `[{"bt":1,"n":"temp","v":1},{"n":"secret","t":1,"v":1}]`); code != 0x99 {
+		t.Errorf("a pack of two times: code %#x, want 0x99: %v", code, err)
+	}
+	lines, err := l.readAll(t, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range lines {
+		if want := `{"note":"Küche","temp":21.5}`; string(x.Values) != want || x.WrongClock || x.Time.Unix() != at {
+			t.Errorf("read %s at %v (wrong clock %v), want %s at %d", x.Values, x.Time, x.WrongClock, want, at)
+		}
+	}
+	if len(lines) != 4 {
+		t.Errorf("%d readings, want 4", len(lines))
+	}
+	c.close(t)
+}
