@@ -19,6 +19,9 @@ func FuzzObserve(f *testing.F) {
 	f.Add("a/+/#", []byte(`[1,2]`))
 	f.Add("", []byte("\x00"))
 	f.Add("t/1", []byte(`{"n":1e308,"m":-1e-320,"o":{"p":[]},"q":null}`))
+	f.Add("t/1", []byte("\xa2\x65level\x11\x69wifi_ssid\x6esecret network"))
+	f.Add("t/1", []byte("\x82\xa4\x21\x6aurn:dev:a:\x00\x65level\x02\xf9\x3e\x00\x24\x14\xa2\x00\x61x\x03\x6esecret network"))
+	f.Add("t/1", []byte(`[{"bn":"urn:dev:a:","n":"level","v":1},{"n":"x","vs":"secret network"}]`))
 	syntax := []string{"yaml", "utf-8", "character", "tab", "anchor", "tag", "depth", "duplicate-key", "unknown-key", "one-document", "directive"}
 	f.Fuzz(func(t *testing.T, topic string, payload []byte) {
 		r := New()

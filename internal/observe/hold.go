@@ -94,7 +94,11 @@ func (h *Holder) Take(topic string, payload []byte, at time.Time) {
 		h.out.Refused[string(telemetry.ReasonNotObject)]++
 		return
 	default:
-		h.out.Refused[string(telemetry.ReasonNotJSON)]++
+		why := telemetry.ReasonNotJSON
+		if isCBOR(payload) {
+			why = telemetry.ReasonNotCBOR
+		}
+		h.out.Refused[string(why)]++
 		return
 	}
 	var best *held

@@ -172,13 +172,15 @@ const (
 	oddValue = "a single JSON value"
 )
 
-// object reads a payload, or says what it is instead.
+// object is the fields of a payload by name, or says what it is instead.
 func object(payload []byte) (map[string]any, string) {
 	switch {
 	case len(payload) == 0:
 		return nil, "empty"
 	case len(payload) > MaxPayload:
 		return nil, "larger than 64 KB"
+	case isCBOR(payload):
+		return binary(payload)
 	}
 	d := json.NewDecoder(bytes.NewReader(payload))
 	d.UseNumber()
@@ -196,6 +198,9 @@ func object(payload []byte) (map[string]any, string) {
 	case map[string]any:
 		return v, ""
 	case []any:
+		if members := pack(v); members != nil {
+			return members, ""
+		}
 		return nil, oddArray
 	}
 	return nil, oddValue
