@@ -50,6 +50,9 @@ var senmlExamples = []struct {
 	{name: "base value, no artefact", payload: `[{"bv":1013.1,"n":"pressure","v":0.2}]`, kept: `1{"pressure":1013.3}`},
 	{name: "base value out of range", payload: `[{"bv":1e9,"n":"starts","v":1},{"n":"mode","vs":"off"}]`, kept: `1{"mode":"off"}`, bad: 1},
 	{name: "base value beyond 64 bits", payload: `[{"bv":4611686018427387900,"n":"ticks","v":0.5},{"bv":1e300,"n":"starts","v":1e300},{"n":"mode","vs":"off"}]`, kept: `1{"mode":"off"}`, bad: 2},
+	{name: "base value that would wrap around", payload: `[{"bv":18446744073709551615,"n":"ticks","v":2},{"n":"mode","vs":"off"}]`, kept: `1{"mode":"off"}`, bad: 1},
+	{name: "base value and a fraction that no float64 has", payload: `[{"bv":461168601842738790,"n":"ticks","v":0.001},{"n":"mode","vs":"off"}]`, kept: `1{"mode":"off"}`, bad: 1},
+	{name: "base value and an absurd length", payload: `[{"bv":1,"n":"starts","v":7.` + strings.Repeat("0", 200) + `},{"n":"mode","vs":"off"}]`, kept: `1{"mode":"off"}`, bad: 1},
 	{name: "base value to the last digit", payload: `[{"bv":4611686018427387900,"n":"ticks","v":3}]`, kept: `1{"ticks":4611686018427387903}`},
 
 	{name: "wrong types of values", payload: `[{"n":"mode","v":1},{"n":"starts","vs":"1"},{"n":"heating_on","v":1},{"n":"label","vd":"AQID"},{"n":"pressure","v":"1013"},{"n":"ticks","v":null},{"n":"humidity","vb":true},{"n":"installed","v":1795341599}]`, want: ReasonNothingLeft, bad: 8},
@@ -97,6 +100,7 @@ var senmlExamples = []struct {
 	{name: "CBOR, wrong types of values", payload: "\x84\xa2\x00\x64mode\x08\x43off\xa2\x00\x66starts\x02\xf6\xa2\x00\x65ticks\x02\xf9\x7e\x00\xa2\x00\x65label\x03\x41a", want: ReasonNothingLeft, bad: 4},
 	{name: "CBOR, a text under v", payload: "\x82\xa2\x00\x64mode\x02\x63off\xa2\x00\x66starts\x02\x01", kept: `1{"starts":1}`, bad: 1},
 	{name: "CBOR, labels spelt in text", payload: "\x81\xa2\x61n\x64mode\x62vs\x63off", want: ReasonNotSenML},
+	{name: "CBOR, a label in both ways", payload: "\x81\xa3\x00\x64mode\x03\x63off\x61t\x01", want: ReasonNotSenML},
 	{name: "CBOR, unknown labels", payload: "\x81\xa5\x00\x64mode\x03\x63off\x18\x2a\x01\x26\x01\x63gps\x81\x01", kept: `1{"mode":"off"}`, undeclared: 3},
 	{name: "CBOR, keys of other kinds", payload: "\x81\xa4\x00\x64mode\x03\x63off\x41x\x01\xf6\x02", kept: `1{"mode":"off"}`, undeclared: 2},
 	{name: "CBOR, must be understood", payload: "\x81\xa3\x00\x64mode\x03\x63off\x64foo_\x01", want: ReasonNotSenML},
