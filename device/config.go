@@ -42,6 +42,12 @@ type Config struct {
 	// device has no certificate.
 	EnrolmentCode func() (string, error)
 
+	// CBOR sends readings as CBOR maps (RFC 8949) in place of JSON objects: the
+	// same to the server, a sixth or more shorter, and cheaper to judge. A server
+	// that is too old for it refuses them as "not-json". Default: JSON. What is
+	// in the queue already is sent as it is.
+	CBOR bool
+
 	// QueueBytes bounds the readings on disk. Default 8 MiB, at least 64 KiB.
 	QueueBytes int64
 

@@ -168,7 +168,11 @@ func (d *Device) Send(stream string, r *Reading) error {
 	if d.closed {
 		return fault(Closed, nil, "", "the device is closed")
 	}
-	payload, err := r.encode(timed, d.boot, d.seq+1)
+	as := formJSON
+	if d.cfg.CBOR {
+		as = formCBOR
+	}
+	payload, err := r.encode(as, timed, d.boot, d.seq+1)
 	if err != nil {
 		return err
 	}

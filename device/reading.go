@@ -13,11 +13,28 @@ import (
 // product's declaration says; the server drops the rest. Build it with
 // NewReading and the typed methods; a fault in a value is told by Send.
 type Reading struct {
-	at     time.Time
-	names  []string
-	values []byte // `"name":value` after `"name":value`, with commas
-	err    *Error
+	at    time.Time
+	items []item
+	err   *Error
 }
+
+// item is one field of a reading.
+type item struct {
+	name   string
+	kind   itemKind
+	number float64
+	whole  int64 // 0 and 1 of a boolean
+	text   string
+}
+
+type itemKind uint8
+
+const (
+	itemNumber itemKind = iota
+	itemWhole
+	itemBoolean
+	itemText
+)
 
 // maxFields bounds a reading: a declaration has at most 256 fields.
 const maxFields = 256
@@ -32,15 +49,7 @@ func (r *Reading) Float(name string, v float64) *Reading {
 		r.fail("field %q is not a finite number", name)
 		return r
 	}
-	if !r.name(name) {
-		return r
-	}
-	form := byte('f')
-	if a := math.Abs(v); a != 0 && (a < 1e-6 || a >= 1e21) {
-		form = 'e'
-	}
-	r.values = strconv.AppendFloat(r.values, v, form, -1, 64)
-	return r
+	return r.add(item{name: name, kind: itemNumber, number: v})
 }
 
 // Int adds a whole number between -(2^53-1) and 2^53-1: what every JSON parser
@@ -50,18 +59,16 @@ func (r *Reading) Int(name string, v int64) *Reading {
 		r.fail("field %q is beyond 2^53-1", name)
 		return r
 	}
-	if r.name(name) {
-		r.values = strconv.AppendInt(r.values, v, 10)
-	}
-	return r
+	return r.add(item{name: name, kind: itemWhole, whole: v})
 }
 
 // Bool adds true or false.
 func (r *Reading) Bool(name string, v bool) *Reading {
-	if r.name(name) {
-		r.values = strconv.AppendBool(r.values, v)
+	x := item{name: name, kind: itemBoolean}
+	if v {
+		x.whole = 1
 	}
-	return r
+	return r.add(x)
 }
 
 // String adds a text, in UTF-8.
@@ -70,36 +77,32 @@ func (r *Reading) String(name, v string) *Reading {
 		r.fail("field %q is not UTF-8", name)
 		return r
 	}
-	if r.name(name) {
-		r.values = wire.AppendString(r.values, v)
-	}
-	return r
+	return r.add(item{name: name, kind: itemText, text: v})
 }
 
-// name begins a field.
-func (r *Reading) name(name string) bool {
+// add adds a field.
+func (r *Reading) add(x item) *Reading {
 	switch {
 	case r.err != nil:
-		return false
-	case name == wire.TimeKey || name == wire.BootKey || name == wire.SeqKey:
-		r.fail("field %q is set by the library", name)
-		return false
-	case name == "" || len(name) > wire.MaxName || !utf8.ValidString(name):
-		r.fail("field name %q is not 1 to 63 bytes of UTF-8", name)
-		return false
-	case len(r.names) == maxFields:
+		return r
+	case x.name == wire.TimeKey || x.name == wire.BootKey || x.name == wire.SeqKey:
+		r.fail("field %q is set by the library", x.name)
+		return r
+	case x.name == "" || len(x.name) > wire.MaxName || !utf8.ValidString(x.name):
+		r.fail("field name %q is not 1 to 63 bytes of UTF-8", x.name)
+		return r
+	case len(r.items) == maxFields:
 		r.fail("more than %d fields", maxFields)
-		return false
+		return r
 	}
-	for _, n := range r.names {
-		if n == name {
-			r.fail("field %q is set twice", name)
-			return false
+	for _, y := range r.items {
+		if y.name == x.name {
+			r.fail("field %q is set twice", x.name)
+			return r
 		}
 	}
-	r.names = append(r.names, name)
-	r.values = append(wire.AppendString(append(r.values, ','), name), ':')
-	return true
+	r.items = append(r.items, x)
+	return r
 }
 
 func (r *Reading) fail(format string, args ...any) {
@@ -110,28 +113,63 @@ func (r *Reading) fail(format string, args ...any) {
 
 // JSON is the reading as a device with a trusted clock sends it, but for the
 // numbers that name it: for whoever tests a sensor. It fails like Send.
-func (r *Reading) JSON() ([]byte, error) { return r.encode(true, 0, 0) }
+func (r *Reading) JSON() ([]byte, error) { return r.encode(formJSON, true, 0, 0) }
+
+// form is how a reading is written.
+type form uint8
+
+const (
+	formJSON form = iota
+	formCBOR
+)
 
 // encode is the message: time, boot and seq, then the fields. t is left out
 // when timed is false: a wrong time is worse than none.
-func (r *Reading) encode(timed bool, boot, seq uint64) ([]byte, error) {
+func (r *Reading) encode(as form, timed bool, boot, seq uint64) ([]byte, error) {
 	switch {
-	case r == nil || len(r.names) == 0 && r.err == nil:
+	case r == nil || len(r.items) == 0 && r.err == nil:
 		return nil, fault(BadReading, nil, "", "the reading has no field")
 	case r.err != nil:
 		return nil, r.err
 	}
-	b := make([]byte, 0, 64+len(r.values))
+	timed = timed && !r.at.IsZero()
+	var b []byte
+	if as == formCBOR {
+		b = r.appendCBOR(nil, timed, boot, seq)
+	} else {
+		b = r.appendJSON(nil, timed, boot, seq)
+	}
+	if len(b) > wire.MaxPayload {
+		return nil, fault(BadReading, nil, "", "the reading is %d bytes, more than %d", len(b), wire.MaxPayload)
+	}
+	return b, nil
+}
+
+func (r *Reading) appendJSON(b []byte, timed bool, boot, seq uint64) []byte {
 	b = append(b, '{')
-	if timed && !r.at.IsZero() {
+	if timed {
 		b = strconv.AppendInt(append(b, `"t":`...), r.at.UnixMilli(), 10)
 		b = append(b, ',')
 	}
 	b = strconv.AppendUint(append(b, `"boot":`...), boot, 10)
 	b = strconv.AppendUint(append(b, `,"seq":`...), seq, 10)
-	b = append(append(b, r.values...), '}')
-	if len(b) > wire.MaxPayload {
-		return nil, fault(BadReading, nil, "", "the reading is %d bytes, more than %d", len(b), wire.MaxPayload)
+	for i := range r.items {
+		x := &r.items[i]
+		b = append(wire.AppendString(append(b, ','), x.name), ':')
+		switch x.kind {
+		case itemNumber:
+			form := byte('f')
+			if a := math.Abs(x.number); a != 0 && (a < 1e-6 || a >= 1e21) {
+				form = 'e'
+			}
+			b = strconv.AppendFloat(b, x.number, form, -1, 64)
+		case itemWhole:
+			b = strconv.AppendInt(b, x.whole, 10)
+		case itemBoolean:
+			b = strconv.AppendBool(b, x.whole != 0)
+		case itemText:
+			b = wire.AppendString(b, x.text)
+		}
 	}
-	return b, nil
+	return append(b, '}')
 }

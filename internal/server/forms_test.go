@@ -1,6 +1,9 @@
 package server
 
 import (
+	"context"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -8,6 +11,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/hawser-iot/hawser/device"
 	"github.com/hawser-iot/hawser/internal/core"
 )
 
@@ -63,4 +67,49 @@ func TestFormsEndAlike(t *testing.T) {
 		t.Errorf("%d readings, want 4", len(lines))
 	}
 	c.close(t)
+}
+
+// TestLibraryInCBOR: the device library sends the same reading either way.
+func TestLibraryInCBOR(t *testing.T) {
+	l := start(t, newHome(t, core.Test, ""))
+	l.publish(t, testDeclaration)
+	roots, err := os.ReadFile(l.rootFile(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, inCBOR := range map[core.DeviceID]bool{"in-json": false, "in-cbor": true} {
+		code := l.add(t, id)
+		d, err := device.Open(device.Config{
+			Serial: string(id), Server: "localhost:8883", EnrolServer: "localhost:8443", Roots: roots, StateDir: filepath.Join(t.TempDir(), "state"),
+			EnrolmentCode: func() (string, error) { return code, nil }, Dial: (&switchboard{l: l}).dial, CBOR: inCBOR,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- d.Run(ctx) }()
+		waitFor(t, 20*time.Second, "enrolment", func() bool { return !d.Status().NotAfter.IsZero() })
+		at := time.Now().Add(time.Second).Truncate(time.Millisecond)
+		if err := d.Send("climate", device.NewReading(at).Float("temp", 21.44).String("note", "Küche").Bool("on", true)); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+		lines, err := l.readAll(t, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(lines) != 1 || string(lines[0].Values) != `{"note":"Küche","temp":21.4}` || !lines[0].Time.Equal(at) || lines[0].Seq == nil || *lines[0].Seq != 1 {
+			t.Errorf("%s: read %+v", id, lines)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
