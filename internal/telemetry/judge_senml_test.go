@@ -62,6 +62,7 @@ var senmlExamples = []struct {
 	{name: "several times (§5.1.2)", payload: `[{"bt":1795341599,"n":"starts","t":-5,"v":1},{"n":"starts","t":-4,"v":2}]`, want: ReasonSeveralTimes},
 	{name: "several times of several fields", payload: `[{"n":"starts","t":1795341599,"v":1},{"n":"mode","vs":"off"}]`, want: ReasonSeveralTimes},
 	{name: "one time, told twice", payload: `[{"n":"starts","t":1795341599.0,"v":1},{"n":"mode","bt":1795341600,"t":-1e0,"vs":"off"}]`, kept: `1{"mode":"off","starts":1}`},
+	{name: "one time, told thrice", payload: `[{"n":"starts","bt":1795341600.00,"v":1},{"n":"mode","bt":1795341601,"t":-1,"vs":"off"},{"n":"ticks","bt":1.7953416e9,"v":2}]`, kept: `1{"mode":"off","starts":1,"ticks":2}`},
 	{name: "another time of what is dropped", payload: `[{"n":"starts","t":1795341599,"v":1},{"n":"x","t":1795341598,"v":1}]`, kept: `1{"starts":1}`, undeclared: 1},
 
 	{name: "two values", payload: `[{"n":"mode","vs":"off","v":1}]`, want: ReasonNotSenML},

@@ -157,7 +157,7 @@ func (p *pack) number(l senmlLabel, d decimal) Reason {
 			return ReasonNotSenML // §4.4
 		}
 	case labelBaseTime:
-		d.trim() // once, and not with each record
+		d.trim() // once, and not with each record: sameTime relies on it
 		p.time = d
 	case labelBaseValue:
 		p.value = d
@@ -237,8 +237,11 @@ func afterLast(b []byte) int {
 
 // sameTime reports whether the record's time is that of the reading.
 func (p *pack) sameTime() bool {
-	at := p.time.plus(p.recTime)
-	at.trim()
+	at := p.time // trimmed
+	if p.recTime.mant != 0 {
+		at = at.plus(p.recTime)
+		at.trim()
+	}
 	if !p.timed {
 		p.timed, p.at = true, at
 		return true
@@ -266,7 +269,10 @@ func (p *pack) judge(f *fieldPlan, label uint16) bool {
 
 // sum judges a number to which the base value was added (§4.5.4).
 func (p *pack) sum(f *fieldPlan, d decimal) bool {
-	return f.takesNumber() && f.number(p.j, d.plus(p.value), nil)
+	if p.value.mant != 0 {
+		d = d.plus(p.value)
+	}
+	return f.takesNumber() && f.number(p.j, d, nil)
 }
 
 // close gives the reading its time. None, and 0, say that the device does not
