@@ -54,10 +54,11 @@ func (g *Gateway) SetPolicy(p *declaration.Policy) {
 	})
 }
 
-// offersTLS12 reports whether a product in support declares TLS 1.2; with an
-// id, whether that product does (design, section 6).
-func (g *Gateway) offersTLS12() bool { return g.now().Unix() < g.any12.Load() }
+// OffersTLS12 reports whether a product in support declares TLS 1.2 (design,
+// section 6).
+func (g *Gateway) OffersTLS12() bool { return g.now().Unix() < g.any12.Load() }
 
-func (g *Gateway) declaresTLS12(id core.ProductID) bool {
+// DeclaresTLS12 reports whether this product does, and is in support.
+func (g *Gateway) DeclaresTLS12(id core.ProductID) bool {
 	return g.now().Unix() < g.product(id).tls12.Load()
 }

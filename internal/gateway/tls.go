@@ -31,21 +31,27 @@ func (g *Gateway) newTLS() (only13, with12 *tls.Config) {
 		SessionTicketsDisabled: true,
 		Time:                   g.deps.Now,
 	}
-	with12 = only13.Clone()
-	with12.MinVersion = tls.VersionTLS12
-	// RFC 9325 §4.2: ephemeral keys and authenticated encryption only.
+	return only13, WithTLS12(only13)
+}
+
+// WithTLS12 is a configuration that also speaks TLS 1.2, for devices whose
+// product declares it: ephemeral keys and authenticated encryption only
+// (RFC 9325 §4.2).
+func WithTLS12(only13 *tls.Config) *tls.Config {
+	c := only13.Clone()
+	c.MinVersion = tls.VersionTLS12
 	for _, s := range tls.CipherSuites() {
 		if slices.Contains(s.SupportedVersions, tls.VersionTLS12) && strings.HasPrefix(s.Name, "TLS_ECDHE_") &&
 			(strings.Contains(s.Name, "_GCM_") || strings.Contains(s.Name, "_CHACHA20_")) {
-			with12.CipherSuites = append(with12.CipherSuites, s.ID)
+			c.CipherSuites = append(c.CipherSuites, s.ID)
 		}
 	}
-	return only13, with12
+	return c
 }
 
 // config is the TLS configuration for a connection that begins now.
 func (g *Gateway) config() *tls.Config {
-	if g.offersTLS12() {
+	if g.OffersTLS12() {
 		return g.tls12
 	}
 	return g.tls13
@@ -82,7 +88,7 @@ func (g *Gateway) verify(cs tls.ConnectionState) error {
 func (g *Gateway) identify(t *tls.Conn) (id identity.Identified, why refusal, err error) {
 	state := t.ConnectionState()
 	id, err = g.deps.Identity.Identify(g.ctx, state.PeerCertificates[0])
-	if err == nil && state.Version < tls.VersionTLS13 && !g.declaresTLS12(id.Product) {
+	if err == nil && state.Version < tls.VersionTLS13 && !g.DeclaresTLS12(id.Product) {
 		return id, refuseTLS12, nil
 	}
 	return id, barred(err), err

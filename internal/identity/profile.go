@@ -106,11 +106,16 @@ const noDomain = "none.invalid"
 // serverCATemplate is the issuer of the server's own certificate. The only URI
 // and mail names that it may give are of a domain that does not exist, so that
 // it cannot name a device.
+//
+// The constraint is not critical, which RFC 5280 §4.2.1.10 asks for and the
+// CA/Browser Forum's Baseline Requirements leave open: Mbed TLS and BearSSL, the
+// TLS of most small devices, know no name constraints and refuse every chain
+// that has a critical one. Whoever verifies devices (crypto/x509, OpenSSL) obeys
+// it either way, and its usage and path length hold besides.
 func serverCATemplate(env core.Environment, tag string, now time.Time) *x509.Certificate {
 	t := caTemplate(fmt.Sprintf("Hawser %s server %s", env, tag), newSerial(), now, intermediateLife)
 	t.MaxPathLenZero = true
 	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	t.PermittedDNSDomainsCritical = true
 	t.PermittedURIDomains = []string{noDomain}
 	t.PermittedEmailAddresses = []string{noDomain}
 	t.SignatureAlgorithm = x509.ECDSAWithSHA384

@@ -73,7 +73,7 @@ func (s *server) lookAtDoors(ctx context.Context, l *check.Look) error {
 		}
 		l.Touch("address", name)
 		min := uint16(tls.VersionTLS13)
-		if x.is(s.addr.Devices) && s.tls12Declared(ctx) {
+		if (x.is(s.addr.Devices) || x.is(s.addr.HTTPS)) && s.tls12Declared(ctx) {
 			min = tls.VersionTLS12
 		}
 		if s.answers.believed(x.inode, l.Now) {

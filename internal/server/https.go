@@ -15,6 +15,7 @@ import (
 
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/gateway"
 	"github.com/hawser-iot/hawser/internal/gateway/est"
 	"github.com/hawser-iot/hawser/internal/ledger"
 )
@@ -107,7 +108,10 @@ func (in *inside) wait() {
 // health, the revocation list, and what strangers are to find: whom to tell of a
 // hole, and the keys of the evidence. Nothing else answers there.
 func (s *server) httpsServer() (*http.Server, error) {
-	enrol, err := est.New(est.Deps{Identity: s.devices, Bundle: s.ca.Bundle(), Log: s.log})
+	enrol, err := est.New(est.Deps{Identity: s.devices, Bundle: s.ca.Bundle(), Log: s.log, TLS12: func(id core.DeviceID) bool {
+		d, err := s.devices.Device(id)
+		return err == nil && s.gateway.DeclaresTLS12(d.Product)
+	}})
 	if err != nil {
 		return nil, err
 	}
@@ -119,20 +123,29 @@ func (s *server) httpsServer() (*http.Server, error) {
 	mux.HandleFunc("GET "+crlPath, s.serveCRL)
 	mux.HandleFunc("GET "+securityTXTPath, s.serveSecurityTXT)
 	mux.HandleFunc("GET "+evidenceKeysPath, s.serveEvidenceKeys)
+	only13 := &tls.Config{
+		MinVersion:     tls.VersionTLS13, // CC 2.8
+		GetCertificate: s.cert.GetCertificate,
+		ClientAuth:     tls.RequestClientCert, // who renews shows one; enrolment verifies it
+		NextProtos:     []string{"http/1.1"},
+		// A resumed session would skip what a handshake asks for.
+		SessionTicketsDisabled: true,
+	}
+	with12 := gateway.WithTLS12(only13)
+	// A device that may connect with TLS 1.2 must be able to enrol with it.
+	only13.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		if s.gateway.OffersTLS12() {
+			return with12, nil
+		}
+		return nil, nil
+	}
 	return &http.Server{
 		Handler: s.inside.handler(http.MaxBytesHandler(mux, maxHTTPSBodyBytes)), BaseContext: s.inside.base,
 		ReadHeaderTimeout: s.opt.waits.header, ReadTimeout: s.opt.waits.request,
 		// Every answer here is small: it has this time as a whole.
 		WriteTimeout: s.opt.waits.answer, IdleTimeout: s.opt.waits.idle, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		TLSConfig: &tls.Config{
-			MinVersion:     tls.VersionTLS13, // CC 2.8
-			GetCertificate: s.cert.GetCertificate,
-			ClientAuth:     tls.RequestClientCert, // who renews shows one; enrolment verifies it
-			NextProtos:     []string{"http/1.1"},
-			// A resumed session would skip what a handshake asks for.
-			SessionTicketsDisabled: true,
-		},
+		TLSConfig: only13,
 	}, nil
 }
 

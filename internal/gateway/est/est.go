@@ -9,6 +9,7 @@ package est
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/base64"
@@ -53,11 +54,13 @@ type Identity interface {
 	VerifyLeaf(leaf *x509.Certificate) error
 }
 
-// Deps is what the door stands on. Every field is required.
+// Deps is what the door stands on. Every field but TLS12 is required.
 type Deps struct {
 	Identity Identity
 	Bundle   [][]byte // certificates of /cacerts, DER: identity.CA.Bundle
 	Log      *slog.Logger
+	// TLS12 reports whether a device's product declares TLS 1.2. Nil: none does.
+	TLS12 func(core.DeviceID) bool
 }
 
 type door struct {
@@ -68,7 +71,8 @@ type door struct {
 	logs    *rate.Limiter // strangers cannot fill the disk with their refusals
 }
 
-// New makes the handler for /.well-known/est/. It belongs behind TLS 1.3 with
+// New makes the handler for /.well-known/est/. It belongs behind TLS 1.3 (1.2
+// where a product declares it, see gateway.WithTLS12) with
 // ClientAuth tls.VerifyClientCertIfGiven or tls.RequestClientCert: a device that
 // enrols has no certificate yet. It verifies what it uses itself.
 func New(d Deps) (http.Handler, error) {
@@ -206,7 +210,25 @@ func (e *door) enrol(r *http.Request) ([]byte, error) {
 		return nil, err
 	}
 	defer e.give()
-	return leafOnly(e.d.Identity.Enrol(r.Context(), source(r), core.DeviceID(user), code, csr))
+	chain, err := e.d.Identity.Enrol(r.Context(), source(r), core.DeviceID(user), code, csr)
+	if err != nil {
+		return nil, err
+	}
+	// Only who proved to be the device learns what its product declares. The
+	// certificate that it is not given was never used: the code stays good.
+	if err := e.modern(r, core.DeviceID(user)); err != nil {
+		return nil, err
+	}
+	return leafOnly(chain, nil)
+}
+
+// modern refuses TLS 1.2 to a device whose product does not declare it: the
+// door offers it to strangers while any product does (design, section 6).
+func (e *door) modern(r *http.Request, id core.DeviceID) error {
+	if r.TLS == nil || r.TLS.Version >= tls.VersionTLS13 || e.d.TLS12 != nil && e.d.TLS12(id) {
+		return nil
+	}
+	return core.E(core.Denied, "tls-1.2-not-declared", "this product does not declare TLS 1.2", "connect with TLS 1.3, or declare `tls: \"1.2\"` under `network`")
 }
 
 func (e *door) reenrol(r *http.Request) ([]byte, error) {
@@ -215,6 +237,10 @@ func (e *door) reenrol(r *http.Request) ([]byte, error) {
 	}
 	leaf := r.TLS.PeerCertificates[0]
 	if err := e.d.Identity.VerifyLeaf(leaf); err != nil {
+		return nil, err
+	}
+	// The common name of what our authority signed is the device.
+	if err := e.modern(r, core.DeviceID(leaf.Subject.CommonName)); err != nil {
 		return nil, err
 	}
 	csr, err := readCSR(r)
