@@ -12,6 +12,7 @@ func commands() []*command {
 		declarationCommands(),
 		deviceCommands(),
 		certifyCommands(),
+		kitCommands(),
 		reviewCommands(),
 		dataCommands(),
 		peopleCommands(),

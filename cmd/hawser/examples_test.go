@@ -24,7 +24,7 @@ import (
 // `demo` and `serve` go on until they are stopped: they are run elsewhere.
 var story = []string{
 	"config describe", "config check", "version", "declaration check", "declaration diff", "declaration schema",
-	"declaration list", "declaration publish", "review list", "review take-back", "device list", "device add", "ENROL", "device code", "status", "doctor", "device show", "counts", "command give", "command list", "command show", "command cancel",
+	"declaration list", "declaration publish", "review list", "review take-back", "device list", "device add", "device kit", "ENROL", "device code", "status", "doctor", "device show", "counts", "command give", "command list", "command show", "command cancel",
 	"check list", "check run", "check claims", "check selftest", "waiver list", "waiver end",
 	"people founder", "people list", "JOIN", "people roles", "people assessor", "people disable", "people erase", "people refound", "evidence key", "sample begin", "sample draw", "sample show", "sample list", "evidence export", "evidence verify", "evidence sign", "ledger key", "witness", "probe", "device certify", "device verify", "read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
 	"backup", "erase", "ledger show", "device reopen", "device revoke", "demo search", "STOP", "ledger new-origin", "restore",

@@ -41,8 +41,9 @@ func operations() map[string]told {
 		"POST /v1/backup":        {says: "Write a backup into a new folder on the server's machine.", request: BackupRequest{}, answer: Backup{}, long: true},
 		"POST /v1/clock/confirm": {says: "Say that the server's clock is right after it jumped.", request: ClockRequest{}, answer: Clock{}},
 
-		"GET /v1/declarations":  {says: "The declaration in force of every product.", answer: []Declaration{}},
-		"POST /v1/declarations": {says: "Publish a version of a product's declaration.", request: PublishRequest{}, answer: Declaration{}},
+		"GET /v1/declarations":                {says: "The declaration in force of every product.", answer: []Declaration{}},
+		"POST /v1/declarations":               {says: "Publish a version of a product's declaration.", request: PublishRequest{}, answer: Declaration{}},
+		"GET /v1/declarations/{product}/door": {says: "What firmware of a product needs to reach this installation; nothing of it is secret.", answer: Door{}},
 
 		"GET /v1/reviews":                     {says: "Versions that widen a declaration, and who decided, newest first.", answer: []Review{}},
 		"POST /v1/reviews/{review}/take-back": {says: "Take back a version that waits for its review.", answer: TakenBack{}},

@@ -43,6 +43,7 @@ type Running interface {
 	Refresh(core.DeviceID)           // returns when live sessions follow the device's present state
 	Backup(ctx context.Context, by core.Actor, to string, progress func(doneBytes, totalBytes int64)) (Backup, error)
 	ConfirmClock(ctx context.Context, by core.Actor, date string) (Clock, error)
+	Door(context.Context) (Door, error) // without Policy
 }
 
 // Deps are what the routes call.
@@ -74,6 +75,7 @@ func Routes(d Deps) []Route {
 		{"POST /v1/clock/confirm", "server.clock", h.confirmClock},
 		{"GET /v1/declarations", "declaration.list", h.declarations},
 		{"POST /v1/declarations", "declaration.publish", h.publish},
+		{"GET /v1/declarations/{product}/door", "declaration.list", h.door},
 		{"GET /v1/devices", "device.list", h.devices},
 		{"POST /v1/devices", "device.add", h.addDevice},
 		{"GET /v1/devices/{device}", "device.list", h.device},

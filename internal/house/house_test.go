@@ -43,6 +43,7 @@ var floors = map[string]int{
 	"internal/gateway/est":      4,
 	"internal/api":              4,
 	"internal/console":          4,
+	"internal/kit":              4,
 	"internal/probe":            4,
 	"internal/simulate":         4,
 	"internal/observe":          4,

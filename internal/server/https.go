@@ -144,7 +144,7 @@ func (s *server) httpsServer() (*http.Server, error) {
 		ReadHeaderTimeout: s.opt.waits.header, ReadTimeout: s.opt.waits.request,
 		// Every answer here is small: it has this time as a whole.
 		WriteTimeout: s.opt.waits.answer, IdleTimeout: s.opt.waits.idle, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ErrorLog:  slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		TLSConfig: only13,
 	}, nil
 }

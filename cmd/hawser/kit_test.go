@@ -1,0 +1,234 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/api"
+)
+
+// kitProduct declares every type of field, and TLS 1.2 where old is set.
+func kitProduct(id string, old bool) string {
+	tls := ""
+	if old {
+		tls = `, tls: "1.2"`
+	}
+	const rest = "class: personal, purposes: [service.control], keep: 30d, readers: [owner, support], when_done: shred"
+	return `
+declaration: 1
+product: ` + id + `
+name: 'Kit "Sensor" */ \\'
+version: 1
+risk: {purpose: comfort, harm: low, exposure: home}
+audience: general
+identity: {life: 30d, may_sleep: until-end-of-support}
+data:
+  room-temp: {stream: climate, type: number, unit: Cel, range: [-40, 85], precision: 0.1, about: 'How warm "it" is. */', ` + rest + `}
+  room_temp: {stream: climate, type: integer, unit: "%", range: [0, 100], ` + rest + `}
+  default: {stream: climate, type: boolean, ` + rest + `}
+  mode: {stream: state-of-it, type: enum, values: ['off', 'very "hot" \ ??/', heating], ` + rest + `}
+  note: {stream: state-of-it, type: string, min_length: 1, max_length: 64, ` + rest + `}
+  at: {stream: state-of-it, type: timestamp, ` + rest + `}
+streams:
+  climate: {every: 10ms, burst: 1000, max_bytes: 512, on_bad: field}
+  state-of-it: {every: 10ms, burst: 1000, max_bytes: 512, on_bad: message}
+commands:
+  reset: {params: {}, by: [owner], risky: false}
+interfaces:
+  - {name: gateway, protocol: mqtts, direction: out, auth: device-certificate}
+network: {talks_to: [{service: gateway}], wifi: [wpa2, wpa3]` + tls + `}
+updates: {automatic: true, check_every: 6h, window: "02:00-05:00", deadline: {critical: 3d, high: 14d}}
+support: {security_updates_until: 2032-12-31, afterwards: "Measures, but tells nobody."}
+contacts: {security: security@northwind.example, help: help@northwind.example}
+`
+}
+
+// kitHome is a running installation with the products of kitProduct:
+// kit-sensor, and kit-sensor-old with TLS 1.2.
+type kitHome struct {
+	t    *testing.T
+	home string
+}
+
+func newKitHome(t *testing.T) *kitHome {
+	t.Helper()
+	k := &kitHome{t: t, home: filepath.Join(t.TempDir(), "h")}
+	k.hawser("init", "--environment", "test")
+	if err := os.WriteFile(filepath.Join(k.home, "config.yaml"), []byte("devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nconsole: 127.0.0.1:0\nnames: [localhost, 127.0.0.1]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan int, 1)
+	var log bytes.Buffer
+	go func() { ended <- runWith(ctx, &log, "serve", "--home", k.home) }()
+	t.Cleanup(func() {
+		stop()
+		if code := <-ended; code != exitOK || t.Failed() {
+			t.Logf("serve ended with %d:\n%s", code, &log)
+		}
+	})
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if code, _, _ := try(t, "status", "--home", k.home); code == exitOK {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the server does not answer")
+		}
+	}
+	for id, old := range map[string]bool{"kit-sensor": false, "kit-sensor-old": true} {
+		file := filepath.Join(t.TempDir(), id+".yaml")
+		if err := os.WriteFile(file, []byte(kitProduct(id, old)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k.hawser("declaration", "publish", file)
+	}
+	return k
+}
+
+// hawser types a command, which must work, and gives what it printed.
+func (k *kitHome) hawser(args ...string) string {
+	k.t.Helper()
+	code, out, errs := try(k.t, append(args, "--home", k.home)...)
+	if code != exitOK {
+		k.t.Fatalf("hawser %s: exit %d\n%s%s", strings.Join(args, " "), code, out, errs)
+	}
+	return out
+}
+
+// add registers a unit and puts its code into a file.
+func (k *kitHome) add(serial, product string) (codeFile, code string) {
+	k.t.Helper()
+	var added api.DeviceAdded
+	if err := json.Unmarshal([]byte(k.hawser("device", "add", serial, "--product", product, "--json")), &added); err != nil {
+		k.t.Fatal(err)
+	}
+	codeFile = filepath.Join(k.t.TempDir(), "code")
+	if err := os.WriteFile(codeFile, []byte(added.Code+"\n"), 0o600); err != nil {
+		k.t.Fatal(err)
+	}
+	return codeFile, added.Code
+}
+
+// kit writes the kit of a product and gives its folder.
+func (k *kitHome) kit(of, platform string) string {
+	k.t.Helper()
+	to := filepath.Join(k.t.TempDir(), "kit")
+	k.hawser("device", "kit", of, platform, "--out", to)
+	return to
+}
+
+// stored gives the values that the server has of a device, oldest first.
+func (k *kitHome) stored(serial string) (out []string) {
+	k.t.Helper()
+	for l := range strings.Lines(k.hawser("read", serial, "--purpose", "service.control", "--reason", "a test reads back", "--json")) {
+		var x api.ReadLine
+		if err := json.Unmarshal([]byte(l), &x); err != nil {
+			k.t.Fatal(err)
+		}
+		if x.Done == nil {
+			out = append(out, string(x.Values))
+		}
+	}
+	return out
+}
+
+// what a unit's example readings are, as the server stores them.
+const (
+	kitClimate = `{"default":true,"room-temp":22.5,"room_temp":50}`
+	kitState   = `{"at":"2026-01-01T00:00:00Z","mode":"off","note":"example"}`
+)
+
+// joins runs a unit's program twice: it enrols, connects and sends; then it
+// renews and sends again with its new certificate. Neither its code nor its key
+// appears in what it says, and nothing of it is in the kit.
+func (k *kitHome) joins(serial, product string, program ...string) {
+	k.t.Helper()
+	codeFile, code := k.add(serial, product)
+	state := filepath.Join(k.t.TempDir(), "state")
+	run := func(args ...string) string {
+		k.t.Helper()
+		all := append(append(program[:len(program):len(program)], "--serial", serial, "--state", state, "--once"), args...)
+		ctx, cancel := context.WithTimeout(k.t.Context(), time.Minute)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, all[0], all[1:]...).CombinedOutput()
+		if err != nil {
+			k.t.Fatalf("%s: %v\n%s", strings.Join(all, " "), err, out)
+		}
+		for _, secret := range []string{code, strings.ReplaceAll(code, "-", ""), "PRIVATE KEY"} {
+			if bytes.Contains(out, []byte(secret)) {
+				k.t.Errorf("%s says a secret:\n%s", program, out)
+			}
+		}
+		return string(out)
+	}
+	said := run("--code-file", codeFile)
+	for _, want := range []string{"enrolled", "connected", "acknowledged: climate", "acknowledged: state-of-it"} {
+		if !strings.Contains(said, want) {
+			k.t.Errorf("%s does not say %q:\n%s", program, want, said)
+		}
+	}
+	before := k.certificate(serial)
+	if said := run("--renew-now"); !strings.Contains(said, "renewed") || !strings.Contains(said, "connected") {
+		k.t.Errorf("%s does not renew:\n%s", program, said)
+	}
+	if after := k.certificate(serial); after == before || after == "" {
+		k.t.Errorf("%s: the certificate in use is %q after the renewal, and was %q", serial, after, before)
+	}
+	want := map[string]int{kitClimate: 2, kitState: 2}
+	for _, v := range k.stored(serial) {
+		want[v]--
+	}
+	for v, n := range want {
+		if n != 0 {
+			k.t.Errorf("%s: %s is stored %d times less than it was sent", serial, v, n)
+		}
+	}
+	// What it keeps is for it alone.
+	err := filepath.Walk(state, func(p string, st os.FileInfo, err error) error {
+		if err == nil && st.Mode().Perm()&0o077 != 0 {
+			k.t.Errorf("%s can be read by others: %s", p, st.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+func (k *kitHome) certificate(serial string) string {
+	k.t.Helper()
+	var d api.Device
+	if err := json.Unmarshal([]byte(k.hawser("device", "show", serial, "--json")), &d); err != nil {
+		k.t.Fatal(err)
+	}
+	return d.Certificate
+}
+
+// partFor skips by name where something from Debian is missing.
+func partFor(t *testing.T, what, from string, probe ...string) {
+	t.Helper()
+	if err := exec.CommandContext(t.Context(), probe[0], probe[1:]...).Run(); err != nil {
+		t.Skipf("%s is not installed: `make deps` as root installs it from Debian (%s)", what, from)
+	}
+}
+
+// debianPython is the one that Debian's packages are for, whatever else is
+// installed.
+const debianPython = "/usr/bin/python3"
+
+// TestKitPython: the kit's sketch, unchanged, with Debian's Paho for Python.
+func TestKitPython(t *testing.T) {
+	partFor(t, "Paho for Python", "python3-paho-mqtt, python3-cryptography", debianPython, "-c", "import paho.mqtt.client, cryptography")
+	k := newKitHome(t)
+	for product, serial := range map[string]string{"kit-sensor": "py-13", "kit-sensor-old": "py-12"} {
+		dir := k.kit(product, "--python")
+		k.joins(serial, product, debianPython, filepath.Join(dir, "hawser_device.py"))
+	}
+}
