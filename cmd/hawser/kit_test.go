@@ -70,8 +70,8 @@ func newKitHome(t *testing.T) *kitHome {
 	go func() { ended <- runWith(ctx, &log, "serve", "--home", k.home) }()
 	t.Cleanup(func() {
 		stop()
-		if code := <-ended; code != exitOK || t.Failed() {
-			t.Logf("serve ended with %d:\n%s", code, &log)
+		if code := <-ended; code != exitOK {
+			t.Errorf("serve ended with %d:\n%s", code, &log)
 		}
 	})
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -159,7 +159,7 @@ func (k *kitHome) joins(serial, product string, program ...string) {
 		defer cancel()
 		out, err := exec.CommandContext(ctx, all[0], all[1:]...).CombinedOutput()
 		if err != nil {
-			k.t.Fatalf("%s: %v\n%s", strings.Join(all, " "), err, out)
+			k.t.Fatalf("%s: %v\n%s\nthe server: %s", strings.Join(all, " "), err, out, k.hawser("device", "show", serial))
 		}
 		for _, secret := range []string{code, strings.ReplaceAll(code, "-", ""), "PRIVATE KEY"} {
 			if bytes.Contains(out, []byte(secret)) {
@@ -230,5 +230,47 @@ func TestKitPython(t *testing.T) {
 	for product, serial := range map[string]string{"kit-sensor": "py-13", "kit-sensor-old": "py-12"} {
 		dir := k.kit(product, "--python")
 		k.joins(serial, product, debianPython, filepath.Join(dir, "hawser_device.py"))
+	}
+}
+
+// sanitizers find what C does wrong while it runs.
+const sanitizers = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+
+// build makes a program of a kit; the kit's Makefile says -Wall -Wextra -Werror.
+func build(t *testing.T, dir, cflags string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "make", "-C", dir, "CFLAGS="+cflags)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("make: %v\n%s", err, out)
+	}
+}
+
+// header skips where a header of a library from Debian is missing.
+func header(t *testing.T, name, pkg string) {
+	t.Helper()
+	if _, err := exec.LookPath("cc"); err != nil {
+		t.Skip("there is no C compiler: `make deps` as root installs it from Debian (gcc, make)")
+	}
+	cmd := exec.CommandContext(t.Context(), "cc", "-fsyntax-only", "-x", "c", "-")
+	cmd.Stdin = strings.NewReader("#include <" + name + ">\n")
+	if err := cmd.Run(); err != nil {
+		t.Skipf("%s is not installed: `make deps` as root installs it from Debian (%s)", name, pkg)
+	}
+}
+
+// TestKitLinux: the kit's program, unchanged, with Debian's Paho MQTT C and
+// OpenSSL, once as it is shipped and once under the sanitizers.
+func TestKitLinux(t *testing.T) {
+	header(t, "MQTTClient.h", "libpaho-mqtt-dev")
+	header(t, "openssl/ssl.h", "libssl-dev")
+	k := newKitHome(t)
+	for _, c := range []struct{ serial, product, cflags string }{
+		{"linux-13", "kit-sensor", "-O2"},
+		{"linux-12", "kit-sensor-old", "-O2"},
+		{"linux-asan", "kit-sensor", sanitizers},
+	} {
+		dir := k.kit(c.product, "--linux")
+		build(t, dir, c.cflags)
+		k.joins(c.serial, c.product, filepath.Join(dir, "unit"))
 	}
 }

@@ -51,6 +51,7 @@ type field struct {
 	Decimals             int
 	Precision            string
 	Values               []value
+	Choice               string // of the enumeration's type
 	About                string
 	InExample            bool
 	ExampleC, ExamplePy  string
@@ -81,7 +82,7 @@ func newView(f Facts, _ Platform, roots []byte) *view {
 	for l := range strings.Lines(string(roots)) {
 		v.RootLines = append(v.RootLines, l)
 	}
-	streams, enums := newNamer(), newNamer()
+	streams, enums, choices := newNamer(), newNamer(), newNamer()
 	for i := range p.Streams {
 		s := &p.Streams[i]
 		out := stream{
@@ -93,6 +94,9 @@ func newView(f Facts, _ Platform, roots []byte) *view {
 		left := s.MaxBytes - stampBytes
 		for _, k := range s.Fields {
 			x := newField(&p.Fields[k], members, enums)
+			if x.Enum {
+				x.Choice = choices.name(s.Name + "_" + x.Name)
+			}
 			// An example that is larger than the stream takes would be refused.
 			if size := len(x.Name) + len(x.ExamplePy) + 4; size <= left {
 				left -= size
@@ -138,7 +142,7 @@ func newField(f *declaration.Field, members, enums *namer) field {
 			x.Values = append(x.Values, value{Text: text, ID: strings.ToUpper(enums.name(f.Name + "_" + text))})
 		}
 		if len(x.Values) > 0 {
-			x.ExampleC, x.ExamplePy = "HAWSER_"+x.Values[0].ID, pyString(x.Values[0].Text)
+			x.ExampleC, x.ExamplePy = "HAWSER_IS_"+x.Values[0].ID, pyString(x.Values[0].Text)
 		}
 	case declaration.Timestamp:
 		x.Text = true
