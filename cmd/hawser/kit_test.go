@@ -274,3 +274,19 @@ func TestKitLinux(t *testing.T) {
 		k.joins(c.serial, c.product, filepath.Join(dir, "unit"))
 	}
 }
+
+// TestKitMbedTLS: the portable part of the kits for chips, which are the same
+// files in each, with Debian's Mbed TLS as a process of Linux.
+func TestKitMbedTLS(t *testing.T) {
+	header(t, "mbedtls/ssl.h", "libmbedtls-dev")
+	k := newKitHome(t)
+	for _, c := range []struct{ serial, platform, cflags string }{
+		{"mbed-esp", "--esp-idf", "-O2"},
+		{"mbed-zephyr", "--zephyr", sanitizers},
+		{"mbed-arduino", "--arduino", "-Os"},
+	} {
+		dir := filepath.Join(k.kit("kit-sensor-old", c.platform), "host")
+		build(t, dir, c.cflags)
+		k.joins(c.serial, "kit-sensor-old", filepath.Join(dir, "unit"))
+	}
+}

@@ -28,8 +28,8 @@ type view struct {
 	Topics                []string
 	Streams               []stream
 	Commands              []string
-	Enrol, Reenrol, Boot  string
-	SeqKey, TimeKey, Prod string
+	Enrol, Reenrol        string
+	Core                  string // the folder of the portable files, for the kit's host folder
 }
 
 type stream struct {
@@ -60,14 +60,14 @@ type field struct {
 // value is one of an enumeration.
 type value struct{ Text, ID string }
 
-func newView(f Facts, _ Platform, roots []byte) *view {
+func newView(f Facts, platform Platform, roots []byte) *view {
 	p := f.Policy
 	v := &view{
 		Product: string(p.Product), Name: p.Name, Hash: p.Hash.String(), Version: p.Version, Environment: string(f.Door.Environment),
 		Host: f.Door.Host, ESTHost: f.Door.ESTHost, MQTTPort: f.Door.MQTTPort, ESTPort: f.Door.ESTPort,
 		Serial: string(f.Device), ChainBytes: f.Door.ChainBytes, TLS12: p.Network.TLS == "1.2",
 		KeepAlive: keepAlive(p), LifeDays: int(p.Identity.Life / (24 * time.Hour)),
-		Enrol: wire.ESTEnrol, Reenrol: wire.ESTReenrol, Boot: wire.BootKey, SeqKey: wire.SeqKey, TimeKey: wire.TimeKey,
+		Enrol: wire.ESTEnrol, Reenrol: wire.ESTReenrol, Core: platform.folders()["mbedtls"],
 		Topics: []string{wire.RefusedTopic, wire.ConfigTopic, wire.UpdateTopic, wire.NoticeTopic},
 	}
 	if v.Serial == "" {
