@@ -225,6 +225,7 @@ const debianPython = "/usr/bin/python3"
 
 // TestKitPython: the kit's sketch, unchanged, with Debian's Paho for Python.
 func TestKitPython(t *testing.T) {
+	t.Parallel()
 	partFor(t, "Paho for Python", "python3-paho-mqtt, python3-cryptography", debianPython, "-c", "import paho.mqtt.client, cryptography")
 	k := newKitHome(t)
 	for product, serial := range map[string]string{"kit-sensor": "py-13", "kit-sensor-old": "py-12"} {
@@ -261,6 +262,7 @@ func header(t *testing.T, name, pkg string) {
 // TestKitLinux: the kit's program, unchanged, with Debian's Paho MQTT C and
 // OpenSSL, once as it is shipped and once under the sanitizers.
 func TestKitLinux(t *testing.T) {
+	t.Parallel()
 	header(t, "MQTTClient.h", "libpaho-mqtt-dev")
 	header(t, "openssl/ssl.h", "libssl-dev")
 	k := newKitHome(t)
@@ -278,6 +280,7 @@ func TestKitLinux(t *testing.T) {
 // TestKitMbedTLS: the portable part of the kits for chips, which are the same
 // files in each, with Debian's Mbed TLS as a process of Linux.
 func TestKitMbedTLS(t *testing.T) {
+	t.Parallel()
 	header(t, "mbedtls/ssl.h", "libmbedtls-dev")
 	k := newKitHome(t)
 	for _, c := range []struct{ serial, platform, cflags string }{
@@ -288,5 +291,14 @@ func TestKitMbedTLS(t *testing.T) {
 		dir := filepath.Join(k.kit("kit-sensor-old", c.platform), "host")
 		build(t, dir, c.cflags)
 		k.joins(c.serial, "kit-sensor-old", filepath.Join(dir, "unit"))
+	}
+	// A product of TLS 1.3 alone does not compile with a library that has none,
+	// and the compiler says what to do.
+	dir := filepath.Join(k.kit("kit-sensor", "--zephyr"), "host")
+	out, err := exec.CommandContext(t.Context(), "make", "-C", dir).CombinedOutput()
+	if err == nil {
+		t.Log("this Mbed TLS speaks TLS 1.3")
+	} else if !strings.Contains(string(out), "TLS 1.3 only") {
+		t.Errorf("a kit of TLS 1.3 with a library of 1.2: %v\n%s", err, out)
 	}
 }

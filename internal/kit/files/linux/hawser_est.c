@@ -172,12 +172,17 @@ static X509 *certificate_in(char *body)
     BIO *b64 = BIO_new(BIO_f_base64()), *mem = BIO_new_mem_buf(body, -1);
     PKCS7 *p7 = NULL;
     X509 *c = NULL;
+    char after;
     if (b64 != NULL && mem != NULL) {
         if (strchr(body, '\n') == NULL)
             BIO_set_flags(b64, BIO_FLAGS_BASE64_NO_NL);
         mem = BIO_push(b64, mem);
         b64 = NULL;
         p7 = d2i_PKCS7_bio(mem, NULL);
+        if (BIO_read(mem, &after, 1) > 0) { /* nothing may follow */
+            PKCS7_free(p7);
+            p7 = NULL;
+        }
     }
     if (p7 != NULL && PKCS7_type_is_signed(p7) && p7->d.sign != NULL && sk_X509_num(p7->d.sign->cert) > 0) {
         c = sk_X509_value(p7->d.sign->cert, 0);
