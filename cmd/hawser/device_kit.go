@@ -33,7 +33,7 @@ unit at run time. Of a device, its product counts, and the README names it.`,
 			e.flag("python", "Python, with Paho and its own TLS")
 			e.flag("esp-idf", "ESP-IDF, with ESP-MQTT and Mbed TLS")
 			e.flag("zephyr", "Zephyr, with its MQTT library and Mbed TLS")
-			e.flag("arduino", "Arduino on ESP32, with PubSubClient and Mbed TLS")
+			e.flag("arduino", "Arduino on ESP32, with arduino-mqtt and Mbed TLS")
 			e.str("out", "", "the `folder` to write, which must not exist yet (without one: PRODUCT-PLATFORM)")
 		},
 		run: deviceKit,

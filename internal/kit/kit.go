@@ -28,7 +28,7 @@ const (
 	Python  Platform = "python"  // Paho MQTT for Python
 	ESPIDF  Platform = "esp-idf" // ESP-MQTT, Mbed TLS
 	Zephyr  Platform = "zephyr"  // Zephyr's MQTT library, Mbed TLS
-	Arduino Platform = "arduino" // ESP32 core, PubSubClient, Mbed TLS
+	Arduino Platform = "arduino" // ESP32 core, arduino-mqtt, Mbed TLS
 )
 
 // Platforms lists all of them, in the order in which they are shown.
@@ -47,7 +47,7 @@ func (p Platform) folders() map[string]string {
 	case Zephyr:
 		return map[string]string{"zephyr": "", "common": "src", "mbedtls": "src", "host": "host"}
 	case Arduino:
-		return map[string]string{"arduino": "hawser_unit", "common": "hawser_unit", "mbedtls": "hawser_unit", "host": "host"}
+		return map[string]string{"arduino": "", "common": "hawser_unit", "mbedtls": "hawser_unit", "host": "host"}
 	}
 	return nil
 }

@@ -13,23 +13,24 @@ import (
 
 // view is what the templates see.
 type view struct {
-	Product, Name, Hash   string
-	Version               int
-	Environment           string
-	Host, ESTHost         string
-	MQTTPort, ESTPort     int
-	Serial                string // for the README's commands
-	RootLines             []string
-	ChainBytes            int
-	TLS12                 bool
-	KeepAlive             int // seconds
-	LifeDays              int
-	Largest               int // payload bytes of the largest stream
-	Topics                []string
-	Streams               []stream
-	Commands              []string
-	Enrol, Reenrol        string
-	Core                  string // the folder of the portable files, for the kit's host folder
+	Product, Name, Hash string
+	Version             int
+	Environment         string
+	Host, ESTHost       string
+	MQTTPort, ESTPort   int
+	Serial              string // for the README's commands
+	NTP                 string // the declared source of time; may be empty
+	RootLines           []string
+	ChainBytes          int
+	TLS12               bool
+	KeepAlive           int // seconds
+	LifeDays            int
+	Largest             int // payload bytes of the largest stream
+	Topics              []string
+	Streams             []stream
+	Commands            []string
+	Enrol, Reenrol      string
+	Core                string // the folder of the portable files, for the kit's host folder
 }
 
 type stream struct {
@@ -72,6 +73,11 @@ func newView(f Facts, platform Platform, roots []byte) *view {
 	}
 	if v.Serial == "" {
 		v.Serial = "A1"
+	}
+	for _, d := range p.Network.TalksTo {
+		if d.Service == "ntp" && v.NTP == "" {
+			v.NTP = d.Host
+		}
 	}
 	if len(p.Commands) > 0 {
 		v.Topics = append(v.Topics, wire.CommandFilter)
