@@ -95,6 +95,11 @@ func markdown(text string) string {
 	return b.String()
 }
 
+// markdownCode is text inside code of Markdown, within backticks or a fence.
+func markdownCode(text string) string {
+	return strings.NewReplacer("`", "'", "|", "/").Replace(line(text))
+}
+
 // namer makes identifiers from names: valid in C and in Python, of bounded
 // length, and each only once.
 type namer struct {

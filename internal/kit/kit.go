@@ -39,17 +39,33 @@ func Platforms() []Platform { return []Platform{Linux, Python, ESPIDF, Zephyr, A
 func (p Platform) folders() map[string]string {
 	switch p {
 	case Python:
-		return map[string]string{"python": ""}
+		return map[string]string{"readme": "", "python": ""}
 	case Linux:
-		return map[string]string{"linux": "", "common": ""}
+		return map[string]string{"readme": "", "linux": "", "common": ""}
 	case ESPIDF:
-		return map[string]string{"esp-idf": "", "common": "main", "mbedtls": "main", "host": "host"}
+		return map[string]string{"readme": "", "esp-idf": "", "common": "main", "mbedtls": "main", "host": "host"}
 	case Zephyr:
-		return map[string]string{"zephyr": "", "common": "src", "mbedtls": "src", "host": "host"}
+		return map[string]string{"readme": "", "zephyr": "", "common": "src", "mbedtls": "src", "host": "host"}
 	case Arduino:
-		return map[string]string{"arduino": "", "common": "hawser_unit", "mbedtls": "hawser_unit", "host": "host"}
+		return map[string]string{"readme": "", "arduino": "", "common": "hawser_unit", "mbedtls": "hawser_unit", "host": "host"}
 	}
 	return nil
+}
+
+// title is what people call the platform.
+func (p Platform) title() string {
+	switch p {
+	case Python:
+		return "Python"
+	case Linux:
+		return "Linux"
+	case ESPIDF:
+		return "ESP-IDF"
+	case Zephyr:
+		return "Zephyr"
+	default:
+		return "Arduino (ESP32)"
+	}
 }
 
 // smallTLS reports whether the platform's TLS refuses chains with extensions
@@ -134,7 +150,7 @@ func Render(f Facts, p Platform) ([]File, error) {
 
 func fill(name string, src []byte, v *view) ([]byte, error) {
 	t, err := template.New(name).Option("missingkey=error").Funcs(template.FuncMap{
-		"c": cString, "ccom": cComment, "py": pyString, "pycom": pyComment, "md": markdown, "upper": strings.ToUpper,
+		"c": cString, "ccom": cComment, "py": pyString, "pycom": pyComment, "md": markdown, "mdc": markdownCode, "upper": strings.ToUpper,
 	}).Parse(string(src))
 	if err != nil {
 		return nil, fmt.Errorf("read the kit's template %s: %w", name, err)

@@ -13,6 +13,8 @@ import (
 
 // view is what the templates see.
 type view struct {
+	Platform            Platform
+	PlatformName        string
 	Product, Name, Hash string
 	Version             int
 	Environment         string
@@ -20,6 +22,7 @@ type view struct {
 	MQTTPort, ESTPort   int
 	Serial              string // for the README's commands
 	NTP                 string // the declared source of time; may be empty
+	Purpose             string // one to read with
 	RootLines           []string
 	ChainBytes          int
 	TLS12               bool
@@ -64,6 +67,7 @@ type value struct{ Text, ID string }
 func newView(f Facts, platform Platform, roots []byte) *view {
 	p := f.Policy
 	v := &view{
+		Platform: platform, PlatformName: platform.title(),
 		Product: string(p.Product), Name: p.Name, Hash: p.Hash.String(), Version: p.Version, Environment: string(f.Door.Environment),
 		Host: f.Door.Host, ESTHost: f.Door.ESTHost, MQTTPort: f.Door.MQTTPort, ESTPort: f.Door.ESTPort,
 		Serial: string(f.Device), ChainBytes: f.Door.ChainBytes, TLS12: p.Network.TLS == "1.2",
@@ -73,6 +77,11 @@ func newView(f Facts, platform Platform, roots []byte) *view {
 	}
 	if v.Serial == "" {
 		v.Serial = "A1"
+	}
+	for i := range p.Fields {
+		if v.Purpose == "" && len(p.Fields[i].Purposes) > 0 {
+			v.Purpose = p.Fields[i].Purposes[0]
+		}
 	}
 	for _, d := range p.Network.TalksTo {
 		if d.Service == "ntp" && v.NTP == "" {
@@ -92,7 +101,7 @@ func newView(f Facts, platform Platform, roots []byte) *view {
 	for i := range p.Streams {
 		s := &p.Streams[i]
 		out := stream{
-			Name: s.Name, ID: streams.name(s.Name), Topic: wire.TelemetryPrefix + s.Name, Every: s.Every.String(), EveryMS: s.Every.Milliseconds(),
+			Name: s.Name, ID: streams.name(s.Name), Topic: wire.TelemetryPrefix + s.Name, Every: span(s.Every), EveryMS: s.Every.Milliseconds(),
 			Burst: s.Burst, MaxBytes: s.MaxBytes, WholeMessage: s.OnBad == declaration.BadMessage,
 		}
 		v.Largest = max(v.Largest, s.MaxBytes)
@@ -177,6 +186,18 @@ func middle(f *declaration.Field) float64 {
 		}
 	}
 	return m
+}
+
+// span is a duration as a declaration has it: 60s, 5m, 1h.
+func span(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 // double is a number as a literal of C and of Python that is no integer.
