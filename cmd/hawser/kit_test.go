@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +125,33 @@ func (k *kitHome) kit(of, platform string) string {
 	return to
 }
 
+// troubled writes the kit of a product again, for which every certificate is due
+// for renewal and the enrolment door is shut.
+func (k *kitHome) troubled(of, platform string) string {
+	k.t.Helper()
+	to := k.kit(of, platform)
+	changed := 0
+	err := filepath.Walk(to, func(p string, st os.FileInfo, err error) error {
+		if err != nil || !strings.HasPrefix(st.Name(), "hawser_settings") {
+			return err
+		}
+		b, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		b = regexp.MustCompile(`(HAWSER_EST_PORT|"enrolment_port":) \d+`).ReplaceAll(b, []byte("${1} 1"))
+		b = regexp.MustCompile(`(HAWSER_CERTIFICATE_DAYS|"certificate_days":) 30`).ReplaceAllFunc(b, func(m []byte) []byte {
+			changed++
+			return bytes.Replace(m, []byte("30"), []byte("400"), 1)
+		})
+		return os.WriteFile(p, b, 0o644)
+	})
+	if err != nil || changed != 1 {
+		k.t.Fatalf("the certificate's life stands in %d settings: %v", changed, err)
+	}
+	return to
+}
+
 // stored gives the values that the server has of a device, oldest first.
 func (k *kitHome) stored(serial string) (out []string) {
 	k.t.Helper()
@@ -147,9 +175,11 @@ const (
 
 // joins runs a unit's program twice: it enrols, connects and sends; then it
 // renews and sends again with its new certificate. Neither its code nor its key
-// appears in what it says, and nothing of it is in the kit.
-func (k *kitHome) joins(serial, product string, program ...string) {
+// appears in what it says, and nothing of it is in the kit. prepare builds a kit
+// and gives the program's command line.
+func (k *kitHome) joins(serial, product, platform string, prepare func(dir string) []string) {
 	k.t.Helper()
+	program := prepare(k.kit(product, platform))
 	codeFile, code := k.add(serial, product)
 	state := filepath.Join(k.t.TempDir(), "state")
 	run := func(args ...string) string {
@@ -181,7 +211,12 @@ func (k *kitHome) joins(serial, product string, program ...string) {
 	if after := k.certificate(serial); after == before || after == "" {
 		k.t.Errorf("%s: the certificate in use is %q after the renewal, and was %q", serial, after, before)
 	}
-	want := map[string]int{kitClimate: 2, kitState: 2}
+	// A renewal that is due and fails ends nothing: the unit goes on sending.
+	program = prepare(k.troubled(product, platform))
+	if said := run(); !regexp.MustCompile("not renewed|failed").MatchString(said) || regexp.MustCompile("(?m)^(renewed|enrolled)").MatchString(said) || !strings.Contains(said, "acknowledged: climate") {
+		k.t.Errorf("%s, when a renewal fails:\n%s", program, said)
+	}
+	want := map[string]int{kitClimate: 3, kitState: 3}
 	for _, v := range k.stored(serial) {
 		want[v]--
 	}
@@ -229,8 +264,7 @@ func TestKitPython(t *testing.T) {
 	partFor(t, "Paho for Python", "python3-paho-mqtt, python3-cryptography", debianPython, "-c", "import paho.mqtt.client, cryptography")
 	k := newKitHome(t)
 	for product, serial := range map[string]string{"kit-sensor": "py-13", "kit-sensor-old": "py-12"} {
-		dir := k.kit(product, "--python")
-		k.joins(serial, product, debianPython, filepath.Join(dir, "hawser_device.py"))
+		k.joins(serial, product, "--python", func(dir string) []string { return []string{debianPython, filepath.Join(dir, "hawser_device.py")} })
 	}
 }
 
@@ -271,9 +305,10 @@ func TestKitLinux(t *testing.T) {
 		{"linux-12", "kit-sensor-old", "-O2"},
 		{"linux-asan", "kit-sensor", sanitizers},
 	} {
-		dir := k.kit(c.product, "--linux")
-		build(t, dir, c.cflags)
-		k.joins(c.serial, c.product, filepath.Join(dir, "unit"))
+		k.joins(c.serial, c.product, "--linux", func(dir string) []string {
+			build(t, dir, c.cflags)
+			return []string{filepath.Join(dir, "unit")}
+		})
 	}
 }
 
@@ -288,9 +323,10 @@ func TestKitMbedTLS(t *testing.T) {
 		{"mbed-zephyr", "--zephyr", sanitizers},
 		{"mbed-arduino", "--arduino", "-Os"},
 	} {
-		dir := filepath.Join(k.kit("kit-sensor-old", c.platform), "host")
-		build(t, dir, c.cflags)
-		k.joins(c.serial, "kit-sensor-old", filepath.Join(dir, "unit"))
+		k.joins(c.serial, "kit-sensor-old", c.platform, func(dir string) []string {
+			build(t, filepath.Join(dir, "host"), c.cflags)
+			return []string{filepath.Join(dir, "host", "unit")}
+		})
 	}
 	// A product of TLS 1.3 alone does not compile with a library that has none,
 	// and the compiler says what to do.

@@ -32,6 +32,7 @@ static mbedtls_entropy_context entropy;
 static mbedtls_ctr_drbg_context drbg;
 static String key, cert, key2, cert2;
 static uint64_t boot_count, seq;
+static time_t try_again; /* when to look again whether the certificate is to be renewed */
 
 static uint32_t now_ms(void)
 {
@@ -99,13 +100,18 @@ static bool session(const String &c, const String &k)
 /* Two thirds of the certificate's life are over. */
 static bool due()
 {
+    if (cert.isEmpty() || !cert2.isEmpty() || time(NULL) < try_again)
+        return false;
+    /* Once an hour: a renewal that fails ends nothing, the certificate is good
+     * for weeks. */
+    try_again = time(NULL) + 3600;
     return hawser_certificate_left(cert.c_str(), time(NULL)) < (int64_t)HAWSER_CERTIFICATE_DAYS * 86400 / 3;
 }
 
-static bool join()
+static bool join(bool renew)
 {
-    if ((cert.isEmpty() && cert2.isEmpty()) || (!cert.isEmpty() && cert2.isEmpty() && due()))
-        certify(!cert.isEmpty());
+    if (renew || (cert.isEmpty() && cert2.isEmpty()))
+        certify(!cert.isEmpty()); /* says itself what is wrong */
     if (!cert2.isEmpty() && session(cert2, key2)) { /* its first use ended the old one */
         key = key2;
         cert = cert2;
@@ -145,9 +151,10 @@ void loop()
 {
     static char text[HAWSER_MAX_MESSAGE + 1];
     static uint32_t pause = 1000, next[HAWSER_STREAMS + 1];
-    if (!mqtt.connected() || due()) {
+    bool renew = due();
+    if (!mqtt.connected() || renew) {
         mqtt.disconnect();
-        if (!join()) {
+        if (!join(renew)) {
             delay(pause / 2 + esp_random() % pause);
             pause = pause < 1800000 ? pause * 2 : 3600000;
             return;

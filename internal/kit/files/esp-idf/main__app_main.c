@@ -37,6 +37,7 @@ esp_err_t network_up(void);
 enum { UP = BIT0, ACKED = BIT1, DOWN = BIT2 };
 static EventGroupHandle_t events;
 static int acked_id;
+static time_t try_again; /* when to renew again, after a renewal that failed */
 
 static nvs_handle_t nvs;
 static mbedtls_entropy_context entropy;
@@ -77,6 +78,9 @@ static int certify(bool renew)
     mbedtls_net_free(&net);
     if (rc != HAWSER_OK) {
         ESP_LOGE(TAG, "%s failed (%d, HTTP %d, TLS -0x%04x): %s", renew ? "renewal" : "enrolment", rc, a.status, (unsigned)-a.tls, a.said);
+        cert2[0] = '\0';
+        /* A renewal that fails ends nothing: the certificate is good for weeks. */
+        try_again = time(NULL) + (a.retry_after_s > 0 ? a.retry_after_s : 3600);
         return rc;
     }
     /* Beside the old ones until the new certificate was used once. */
@@ -101,6 +105,8 @@ static void settle(void)
 
 static void on_mqtt(void *arg, esp_event_base_t base, int32_t id, void *data)
 {
+    (void)arg;
+    (void)base;
     static const char *const topics[] = HAWSER_TOPICS;
     esp_mqtt_event_handle_t e = data;
     switch ((esp_mqtt_event_id_t)id) {
@@ -155,7 +161,8 @@ static bool is_up(void)
 /* Two thirds of the certificate's life are over. */
 static bool due(void)
 {
-    return hawser_certificate_left(cert, (int64_t)time(NULL)) < (int64_t)HAWSER_CERTIFICATE_DAYS * 86400 / 3;
+    return cert2[0] == '\0' && time(NULL) >= try_again &&
+           hawser_certificate_left(cert, (int64_t)time(NULL)) < (int64_t)HAWSER_CERTIFICATE_DAYS * 86400 / 3;
 }
 
 static void send_all(esp_mqtt_client_handle_t m, uint64_t boot, uint64_t *seq)
@@ -211,7 +218,7 @@ void app_main(void)
         if (hawser_streams[i].every_ms < every)
             every = hawser_streams[i].every_ms;
     for (uint32_t pause = 1000;; pause = pause < 1800000 ? pause * 2 : 3600000) {
-        if ((cert[0] == '\0' && cert2[0] == '\0') || (cert[0] != '\0' && cert2[0] == '\0' && due()))
+        if ((cert[0] == '\0' && cert2[0] == '\0') || (cert[0] != '\0' && due()))
             certify(cert[0] != '\0');
         m = NULL;
         if (cert2[0] != '\0') {

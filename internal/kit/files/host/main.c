@@ -23,6 +23,7 @@
 
 static const char *state = "state";
 static int refused;
+static time_t try_again; /* when to renew again, after a renewal that failed */
 
 static void say(const char *what, const char *more)
 {
@@ -244,8 +245,11 @@ static int run(hawser_io *io, const char *serial, const char *code_file, bool on
         if (!recall("identity", identity, sizeof identity))
             return 1;
         due = hawser_certificate_left(identity, (int64_t)time(NULL)) < (int64_t)HAWSER_CERTIFICATE_DAYS * 86400 / 3;
-        if ((renew_now || due) && !recall("identity.next", next, sizeof next) && certify(io, serial, NULL) != 0)
-            return 1;
+        if ((renew_now || (due && time(NULL) >= try_again)) && !recall("identity.next", next, sizeof next) && certify(io, serial, NULL) != 0) {
+            if (renew_now)
+                return 1;
+            try_again = time(NULL) + 3600; /* that ends nothing: the certificate is good for weeks */
+        }
         renew_now = false;
         /* The newest certificate that works. */
         if (!(recall("identity.next", next, sizeof next) && session(io, "identity.next", boot, &seq) == 0) && session(io, "identity", boot, &seq) != 0)

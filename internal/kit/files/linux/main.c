@@ -21,6 +21,7 @@
 
 static char state[400] = "state", identity[450], next_identity[450], roots[450];
 static int refused;
+static time_t try_again; /* when to renew again, after a renewal that failed */
 
 static void say(const char *what, const char *more)
 {
@@ -147,6 +148,11 @@ static int send_one(MQTTClient client, const hawser_stream *s, uint64_t boot, ui
     return 0;
 }
 
+static int wants_renewal(void)
+{
+    return hawser_renewal_due(identity) == 1 && access(next_identity, F_OK) != 0 && time(NULL) >= try_again;
+}
+
 static int troubled(const char *what, int rc, const hawser_answer *a)
 {
     fprintf(stderr, "%s failed (%d, HTTP %d): %s\n", what, rc, a->status, a->said);
@@ -207,10 +213,16 @@ int main(int argc, char **argv)
     boot = count_start();
     for (;;) {
         uint32_t wait_ms = 3600000;
-        if (renew_now || (hawser_renewal_due(identity) == 1 && access(next_identity, F_OK) != 0)) {
-            if ((rc = hawser_renew(identity, next_identity, &a)) != HAWSER_OK)
-                return troubled("renewal", rc, &a);
-            say("renewed", "");
+        if (renew_now || wants_renewal()) {
+            if ((rc = hawser_renew(identity, next_identity, &a)) == HAWSER_OK) {
+                say("renewed", "");
+            } else {
+                troubled("renewal", rc, &a);
+                if (renew_now)
+                    return 1;
+                /* That ends nothing: the certificate is good for weeks. */
+                try_again = time(NULL) + (a.retry_after_s > 0 ? a.retry_after_s : 3600);
+            }
             renew_now = 0;
         }
         if ((rc = join(&client)) != 0) {
@@ -233,7 +245,7 @@ int main(int argc, char **argv)
                 struct timespec t = {(time_t)(wait_ms / 1000), (long)(wait_ms % 1000) * 1000000};
                 nanosleep(&t, NULL);
             }
-        } while (!once && hawser_renewal_due(identity) != 1);
+        } while (!once && !wants_renewal());
         MQTTClient_disconnect(client, 1000);
         MQTTClient_destroy(&client);
         if (once)

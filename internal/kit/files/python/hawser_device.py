@@ -112,6 +112,7 @@ class Unit:
         self.boot = self.count(os.path.join(state, "boot"))
         self.seq = 0
         self.refused = []
+        self.try_again = 0.0  # when to renew again, after a renewal that failed
 
     @staticmethod
     def count(path):
@@ -137,10 +138,24 @@ class Unit:
     def due(self):
         """A third of its life before the certificate ends. A unit that sleeps
         past the end needs a new enrolment code."""
+        if os.path.exists(self.next) or time.monotonic() < self.try_again:
+            return False
         with open(self.identity, "rb") as f:
             c = x509.load_pem_x509_certificate(f.read())
-        life = c.not_valid_after - c.not_valid_before
-        return datetime.datetime.utcnow() > c.not_valid_after - life / 3
+        return c.not_valid_after - datetime.datetime.utcnow() < datetime.timedelta(days=SETTINGS["certificate_days"] / 3)
+
+    def renew_if_due(self):
+        """A renewal that fails ends nothing: the certificate is good for weeks."""
+        if not self.due():
+            return False
+        try:
+            self.renew()
+        except (Refused, Later, OSError) as e:
+            self.try_again = time.monotonic() + getattr(e, "after", 3600)
+            say("not renewed: %s" % e)
+            return False
+        say("renewed")
+        return True
 
     def connect(self):
         """Connects with the newest certificate that works."""
@@ -227,9 +242,10 @@ def main():
         with open(o.code_file, encoding="ascii") as f:
             unit.enrol(f.read().strip())
         say("enrolled")
-    if o.renew_now or (unit.due() and not os.path.exists(unit.next)):
+    if o.renew_now:
         unit.renew()
         say("renewed")
+    unit.renew_if_due()
     client = unit.connect()
     say("connected")
     due = {s["name"]: 0.0 for s in SETTINGS["streams"]}
@@ -241,8 +257,7 @@ def main():
         if o.once:
             time.sleep(1)  # for what is refused
             break
-        if unit.due() and not os.path.exists(unit.next):
-            unit.renew()
+        if unit.renew_if_due():
             client.disconnect()
             client.loop_stop()
             client = unit.connect()

@@ -32,6 +32,7 @@ int network_up(void);
 static char serial[65], code[130], key[HAWSER_KEY_PEM], cert[HAWSER_CERT_PEM], key2[HAWSER_KEY_PEM], cert2[HAWSER_CERT_PEM];
 static uint64_t boot_count;
 static int64_t clock_offset_ms; /* Unix time minus uptime */
+static int64_t try_again;       /* uptime at which to renew again, after a renewal that failed */
 
 static const struct {
     const char *name;
@@ -106,6 +107,8 @@ static int certify(bool renew)
     if (rc != HAWSER_OK) {
         LOG_ERR("%s failed (%d, HTTP %d, TLS %d): %s", renew ? "renewal" : "enrolment", rc, a.status, a.tls, a.said);
         cert2[0] = '\0';
+        /* A renewal that fails ends nothing: the certificate is good for weeks. */
+        try_again = k_uptime_get() + (int64_t)(a.retry_after_s > 0 ? a.retry_after_s : 3600) * 1000;
         return rc;
     }
     /* Beside the old ones until the new certificate was used once. */
@@ -261,7 +264,8 @@ static bool send_all(uint64_t *seq, uint16_t *id)
 /* Two thirds of the certificate's life are over. */
 static bool due(void)
 {
-    return hawser_certificate_left(cert, (k_uptime_get() + clock_offset_ms) / 1000) < (int64_t)HAWSER_CERTIFICATE_DAYS * 86400 / 3;
+    return cert2[0] == '\0' && k_uptime_get() >= try_again &&
+           hawser_certificate_left(cert, (k_uptime_get() + clock_offset_ms) / 1000) < (int64_t)HAWSER_CERTIFICATE_DAYS * 86400 / 3;
 }
 
 int main(void)
@@ -283,7 +287,7 @@ int main(void)
         every = MIN(every, hawser_streams[i].every_ms);
     for (uint32_t pause = 1000;; pause = MIN(pause * 2, 3600000)) {
         bool on = false;
-        if ((cert[0] == '\0' && cert2[0] == '\0') || (cert[0] != '\0' && cert2[0] == '\0' && due()))
+        if ((cert[0] == '\0' && cert2[0] == '\0') || (cert[0] != '\0' && due()))
             (void)certify(cert[0] != '\0'); /* says itself what is wrong */
         if (cert2[0] != '\0' && (on = session(cert2, key2)))
             settle();
