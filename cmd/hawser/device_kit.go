@@ -96,14 +96,15 @@ func kitFacts(ctx context.Context, e *env) (kit.Facts, error) {
 	var f kit.Facts
 	var d api.Door
 	product := core.ProductID(e.args[0])
-	err = core.E(core.Unknown, "unknown-product", "", "")
+	nobody := core.E(core.Unknown, "kit-unknown", fmt.Sprintf("there is neither a product nor a device called %q", e.args[0]), "`hawser declaration list` and `hawser device list` show what there is")
+	err = nobody
 	if product.Valid() {
 		err = c.Call(ctx, "GET", "/v1/declarations/"+url.PathEscape(e.args[0])+"/door", nil, &d)
 	}
 	if core.KindOf(err) == core.Unknown && core.DeviceID(e.args[0]).Valid() {
 		var dev api.Device
 		if derr := c.Call(ctx, "GET", devicePath(e, ""), nil, &dev); core.KindOf(derr) == core.Unknown {
-			return f, core.E(core.Unknown, "kit-unknown", fmt.Sprintf("there is neither a product nor a device called %q", e.args[0]), "`hawser declaration list` and `hawser device list` show what there is")
+			return f, nobody
 		} else if derr != nil {
 			return f, derr
 		}

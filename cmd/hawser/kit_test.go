@@ -338,3 +338,102 @@ func TestKitMbedTLS(t *testing.T) {
 		t.Errorf("a kit of TLS 1.3 with a library of 1.2: %v\n%s", err, out)
 	}
 }
+
+// TestKitCommand: which kit for whom, and what is refused.
+func TestKitCommand(t *testing.T) {
+	t.Parallel()
+	k := newKitHome(t)
+	k.add("unit-7", "kit-sensor")
+	out := filepath.Join(t.TempDir(), "kit")
+	var w kitWritten
+	if err := json.Unmarshal([]byte(k.hawser("device", "kit", "unit-7", "--python", "--out", out, "--json")), &w); err != nil {
+		t.Fatal(err)
+	}
+	if w.Product != "kit-sensor" || w.Platform != "python" || len(w.Files) < 5 {
+		t.Errorf("the kit of a device: %+v", w)
+	}
+	readme, err := os.ReadFile(filepath.Join(out, "README.md"))
+	if err != nil || !bytes.Contains(readme, []byte("--serial unit-7 ")) {
+		t.Errorf("the README does not name the device: %v", err)
+	}
+	for _, c := range []struct {
+		args string
+		want string
+	}{
+		{"kit-sensor --python --out " + out, "there already"},
+		{"kit-sensor", "no platform"},
+		{"kit-sensor --python --linux", "one platform"},
+		{"nobody --python --out " + out + "2", "neither a product nor a device"},
+		{"../etc --python --out " + out + "2", "neither a product nor a device"},
+		{"kit-sensor --python --out " + out + "/no/such/folder", "make the kit's folder"},
+	} {
+		code, _, errs := try(t, append(append([]string{"device", "kit"}, strings.Fields(c.args)...), "--home", k.home)...)
+		if code == exitOK || !strings.Contains(errs, c.want) {
+			t.Errorf("device kit %s: exit %d, %q; want %q", c.args, code, errs, c.want)
+		}
+	}
+}
+
+// TestKitJSON: what the kit's C writes for values at the edges, and what it
+// refuses.
+func TestKitJSON(t *testing.T) {
+	t.Parallel()
+	header(t, "stdint.h", "libc6-dev")
+	k := newKitHome(t)
+	dir := k.kit("kit-sensor", "--linux")
+	const main = `
+#include "hawser_json.h"
+#include <math.h>
+#include <stdio.h>
+#define N(v, min, max, d) do { hawser_json w; char b[64]; hawser_json_begin(&w, b, sizeof b, NULL); hawser_json_number(&w, "x", v, min, max, d); int n = hawser_json_end(&w, 60); printf("%d %s\n", n < 0 ? n : 1, b); } while (0)
+#define T(v, min, max, size) do { hawser_json w; char b[64]; hawser_json_begin(&w, b, size, NULL); hawser_json_text(&w, "x", v, min, max); int n = hawser_json_end(&w, 60); printf("%d %s\n", n < 0 ? n : 1, b); } while (0)
+#define I(v, min, max) do { hawser_json w; char b[64]; hawser_json_begin(&w, b, sizeof b, NULL); hawser_json_integer(&w, "x", v, min, max); int n = hawser_json_end(&w, 60); printf("%d %s\n", n < 0 ? n : 1, b); } while (0)
+int main(void)
+{
+    N(21.54, -40, 85, 1); N(-0.04, -40, 85, 1); N(-0.06, -40, 85, 1); N(0.1 + 0.2, 0, 1, 9); N(85, -40, 85, 1); N(-40, -40, 85, 0);
+    N(85.01, -40, 85, 1); N(NAN, -40, 85, 1); N(INFINITY, -40, 1e308, 1); N(1e300, 0, 1e308, 6); N(123456789012.5, 0, 1e15, 9); N(0.000001, 0, 1, 6);
+    I(INT64_C(-9007199254740992), INT64_C(-9007199254740992), 0); I(INT64_MIN, INT64_MIN, 0); I(7, 0, 6);
+    T("a\"\\\n\x01", 1, 9, 64); T("\xc3\xa9\xc3\xa9", 2, 2, 64); T("", 1, 9, 64); T("abc", 1, 2, 64); T(NULL, 0, 9, 64); T("abcdef", 0, 9, 14); T("abcdef", 0, 9, 15); T("x", 0, 9, 1); T("x", 0, 9, 0);
+    { hawser_json w; char b[64]; hawser_stamp s = {1, 2, 3}; hawser_json_begin(&w, b, sizeof b, &s); printf("%d %s\n", hawser_json_end(&w, 60), b); }
+    return 0;
+}
+`
+	const want = `1 {"x":21.5}
+1 {"x":0}
+1 {"x":-0.1}
+1 {"x":0.3}
+1 {"x":85}
+1 {"x":-40}
+-2 
+-2 
+-2 
+-2 
+1 {"x":123456789012.5}
+1 {"x":0.000001}
+1 {"x":-9007199254740992}
+1 {"x":-9223372036854775808}
+-2 
+1 {"x":"a\"\\\u000a\u0001"}
+1 {"x":"éé"}
+-2 
+-2 
+-2 
+-1 
+1 {"x":"abcdef"}
+-1 
+-1 
+-3 
+`
+	if err := os.WriteFile(filepath.Join(dir, "edges.c"), []byte(main), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cc := exec.CommandContext(t.Context(), "cc", append(strings.Fields(sanitizers), "-Wall", "-Wextra", "-Werror", "-o", "edges", "edges.c", "hawser_json.c")...)
+	cc.Dir = dir
+	if out, err := cc.CombinedOutput(); err != nil {
+		t.Fatalf("cc: %v\n%s", err, out)
+	}
+	out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "edges")).CombinedOutput()
+	if err != nil || string(out) != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, out, want)
+	}
+}

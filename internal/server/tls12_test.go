@@ -12,6 +12,8 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -152,5 +154,66 @@ func TestServerChainIsSmall(t *testing.T) {
 	}
 	if p, rest := pem.Decode(b); p == nil || len(bytes.TrimSpace(rest)) > 0 {
 		t.Error("the roots file holds more than the root")
+	}
+}
+
+// TestOlderAuthorityIsNamed: an installation whose server intermediate has the
+// critical name constraint of before still opens, and says at its door that
+// small TLS libraries refuse it.
+func TestOlderAuthorityIsNamed(t *testing.T) {
+	t.Parallel()
+	home := newHome(t, core.Test, "")
+	read := func(name string) []byte {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join(home, "keys", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, _ := pem.Decode(b)
+		return p.Bytes
+	}
+	root, err := x509.ParseCertificate(read("ca/root.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, err := x509.ParseCertificate(read("ca/server.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(read("ca-root/root-key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := *now
+	before.PermittedDNSDomainsCritical = true
+	der, err := x509.CreateCertificate(rand.Reader, &before, root, now.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(home, "keys", "ca-root")); err != nil { // as one should
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		small bool
+		der   []byte
+	}{{true, now.Raw}, {false, der}} {
+		if err := os.WriteFile(filepath.Join(home, "keys", "ca", "server.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l := start(t, home)
+		l.publish(t, testDeclaration)
+		var d api.Door
+		l.call(t, "GET", "/v1/declarations/test-sensor/door", nil, &d)
+		_, mqtt, _ := strings.Cut(l.addr.Devices, ":")
+		if d.SmallTLS != c.small || d.ChainBytes == 0 || d.ChainBytes > maxChainBytes || !strings.Contains(d.Roots, "CERTIFICATE") || strings.Contains(d.Roots, "KEY") ||
+			len(d.Hosts) == 0 || d.Hosts[0] != "localhost" || strconv.Itoa(d.MQTTPort) != mqtt || d.Environment != "test" || !strings.Contains(d.Policy, "test-sensor") {
+			t.Errorf("small %t: the door says %+v", c.small, d)
+		}
+		if err := l.client.Call(t.Context(), "GET", "/v1/declarations/nobody/door", nil, &d); core.KindOf(err) != core.Unknown {
+			t.Errorf("the door of a product that nobody declared: %v", err)
+		}
+		if err := l.stop(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
