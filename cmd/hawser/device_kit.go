@@ -83,6 +83,9 @@ func deviceKit(ctx context.Context, e *env) error {
 	return e.print(w, func(out io.Writer) {
 		fmt.Fprintf(out, "%s: %d files. Begin with %s.\n", w.Kit, len(files), filepath.Join(w.Kit, "README.md"))
 		fmt.Fprintf(out, "Units dial %s, ports %d and %d; the server sends %d bytes of certificates.\n", facts.Door.Host, facts.Door.MQTTPort, facts.Door.ESTPort, facts.Door.ChainBytes)
+		if facts.Door.Host == "localhost" {
+			fmt.Fprintln(out, "Units on other machines cannot dial localhost: set `names` in config.yaml to what they dial, restart, and make the kit again.")
+		}
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"path"
 	"slices"
 	"strings"
@@ -110,6 +111,12 @@ func Render(f Facts, p Platform) ([]File, error) {
 	if p.smallTLS() && !f.Door.SmallTLS {
 		return nil, core.E(core.Unready, "kit-chain", "Mbed TLS refuses the certificate chain of this installation: its authority is from before name constraints were not critical",
 			"devices with Mbed TLS need an installation made anew with this version of hawser")
+	}
+	for _, host := range []string{f.Door.Host, f.Door.ESTHost} {
+		if _, err := netip.ParseAddr(host); err == nil && p.smallTLS() {
+			return nil, core.E(core.Unready, "kit-address", fmt.Sprintf("devices would dial %s, and most releases of Mbed TLS compare host names only", host),
+				"put a host name into `names` in the installation's config.yaml")
+		}
 	}
 	roots, err := certificates(f.Door.Roots)
 	if err != nil {

@@ -202,7 +202,7 @@ func TestExampleFits(t *testing.T) {
 	for _, f := range v.Streams[0].Fields {
 		if f.InExample {
 			in++
-			size += len(f.Name) + len(f.ExamplePy) + 4
+			size += len(f.Name) + len(f.ExamplePy) + 3
 		}
 	}
 	if in == 0 || in == 64 || size > 256 {

@@ -113,7 +113,8 @@ func newView(f Facts, platform Platform, roots []byte) *view {
 				x.Choice = choices.name(s.Name + "_" + x.Name)
 			}
 			// An example that is larger than the stream takes would be refused.
-			if size := len(x.Name) + len(x.ExamplePy) + 4; size <= left {
+			// The first one stays whatever it is: no example is an empty message.
+			if size := len(x.Name) + len(x.ExamplePy) + 3; size <= left || k == s.Fields[0] {
 				left -= size
 				x.InExample = true
 			}
@@ -125,7 +126,7 @@ func newView(f Facts, platform Platform, roots []byte) *view {
 }
 
 // stampBytes is the room for braces, t, boot and seq.
-const stampBytes = 2 + len(`"t":1234567890123,"boot":1234567890,"seq":1234567890,`)
+const stampBytes = 2 + len(`"t":1234567890123,"boot":1234567890,"seq":12345,`)
 
 func newField(f *declaration.Field, members, enums *namer) field {
 	x := field{

@@ -142,7 +142,9 @@ class Unit:
             return False
         with open(self.identity, "rb") as f:
             c = x509.load_pem_x509_certificate(f.read())
-        return c.not_valid_after - datetime.datetime.utcnow() < datetime.timedelta(days=SETTINGS["certificate_days"] / 3)
+        utc = datetime.timezone.utc
+        end = getattr(c, "not_valid_after_utc", None) or c.not_valid_after.replace(tzinfo=utc)  # before cryptography 42
+        return end - datetime.datetime.now(utc) < datetime.timedelta(days=SETTINGS["certificate_days"] / 3)
 
     def renew_if_due(self):
         """A renewal that fails ends nothing: the certificate is good for weeks."""
