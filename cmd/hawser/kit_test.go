@@ -437,3 +437,44 @@ int main(void)
 		t.Errorf("%v\n%s\nwant\n%s", err, out, want)
 	}
 }
+
+// TestKitHearsRefusals: a unit that sends what its declaration forbids is told,
+// says so, and ends with another code; what was wrong is not stored.
+func TestKitHearsRefusals(t *testing.T) {
+	t.Parallel()
+	header(t, "MQTTClient.h", "libpaho-mqtt-dev")
+	header(t, "openssl/ssl.h", "libssl-dev")
+	header(t, "mbedtls/ssl.h", "libmbedtls-dev")
+	partFor(t, "Paho for Python", "python3-paho-mqtt, python3-cryptography", debianPython, "-c", "import paho.mqtt.client, cryptography")
+	k := newKitHome(t)
+	for platform, program := range map[string][]string{"--python": {debianPython, "hawser_device.py"}, "--linux": {"./unit"}, "--zephyr": {"host/unit"}} {
+		serial := "wild" + platform
+		dir := k.kit("kit-sensor-old", platform)
+		for _, name := range []string{"hawser_readings.py", "hawser_readings.c", "src/hawser_readings.c"} {
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				continue // of another platform
+			}
+			// A month that does not exist: the C looks at the length only.
+			wild := strings.ReplaceAll(string(b), "2026-01-01T", "2026-99-01T")
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(wild), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if platform != "--python" {
+			build(t, filepath.Join(dir, filepath.Dir(program[0])), "-O1")
+		}
+		codeFile, _ := k.add(serial, "kit-sensor-old")
+		cmd := exec.CommandContext(t.Context(), program[0], append(program[1:], "--serial", serial, "--state", "state", "--once", "--code-file", codeFile)...)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != 3 || !bytes.Contains(out, []byte("refused: ")) || !bytes.Contains(out, []byte("state-of-it")) {
+			t.Errorf("%s: %v\n%s", platform, err, out)
+		}
+		for _, v := range k.stored(serial) {
+			if strings.Contains(v, "2026-99") {
+				t.Errorf("%s: stored %s", platform, v)
+			}
+		}
+	}
+}
