@@ -56,6 +56,30 @@ contacts: {security: security@northwind.example, help: help@northwind.example}
 type kitHome struct {
 	t    *testing.T
 	home string
+	env  []string // of the units' programs
+}
+
+// onlyTLS12 makes OpenSSL speak TLS 1.2, or whatever it likes again.
+func (k *kitHome) onlyTLS12(yes bool) {
+	k.t.Helper()
+	if k.env = nil; !yes {
+		return
+	}
+	conf := filepath.Join(k.t.TempDir(), "openssl.cnf")
+	if err := os.WriteFile(conf, []byte("openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\nMaxProtocol = TLSv1.2\n"), 0o600); err != nil {
+		k.t.Fatal(err)
+	}
+	k.env = []string{"OPENSSL_CONF=" + conf}
+}
+
+// tls12 is how many handshakes of TLS 1.2 the devices' door completed.
+func (k *kitHome) tls12() string {
+	k.t.Helper()
+	var b bytes.Buffer
+	if err := api.NewClient(filepath.Join(k.home, "data", "hawser.sock")).Fetch(k.t.Context(), "GET", "/metrics", nil, &b); err != nil {
+		k.t.Fatal(err)
+	}
+	return regexp.MustCompile(`(?m)^\w*gateway_handshakes_tls12_total [0-9].*$`).FindString(b.String())
 }
 
 func newKitHome(t *testing.T) *kitHome {
@@ -187,7 +211,9 @@ func (k *kitHome) joins(serial, product, platform string, prepare func(dir strin
 		all := append(append(program[:len(program):len(program)], "--serial", serial, "--state", state, "--once"), args...)
 		ctx, cancel := context.WithTimeout(k.t.Context(), time.Minute)
 		defer cancel()
-		out, err := exec.CommandContext(ctx, all[0], all[1:]...).CombinedOutput()
+		cmd := exec.CommandContext(ctx, all[0], all[1:]...)
+		cmd.Env = append(os.Environ(), k.env...)
+		out, err := cmd.CombinedOutput()
 		if err != nil {
 			k.t.Fatalf("%s: %v\n%s\nthe server: %s", strings.Join(all, " "), err, out, k.hawser("device", "show", serial))
 		}
@@ -264,7 +290,12 @@ func TestKitPython(t *testing.T) {
 	partFor(t, "Paho for Python", "python3-paho-mqtt, python3-cryptography", debianPython, "-c", "import paho.mqtt.client, cryptography")
 	k := newKitHome(t)
 	for product, serial := range map[string]string{"kit-sensor": "py-13", "kit-sensor-old": "py-12"} {
+		k.onlyTLS12(product == "kit-sensor-old")
+		before := k.tls12()
 		k.joins(serial, product, "--python", func(dir string) []string { return []string{debianPython, filepath.Join(dir, "hawser_device.py")} })
+		if after := k.tls12(); after == before && product == "kit-sensor-old" {
+			t.Errorf("%s: handshakes of TLS 1.2: %q, and then %q", product, before, after)
+		}
 	}
 }
 
@@ -305,10 +336,15 @@ func TestKitLinux(t *testing.T) {
 		{"linux-12", "kit-sensor-old", "-O2"},
 		{"linux-asan", "kit-sensor", sanitizers},
 	} {
+		k.onlyTLS12(c.product == "kit-sensor-old")
+		before := k.tls12()
 		k.joins(c.serial, c.product, "--linux", func(dir string) []string {
 			build(t, dir, c.cflags)
 			return []string{filepath.Join(dir, "unit")}
 		})
+		if after := k.tls12(); after == before && c.product == "kit-sensor-old" {
+			t.Errorf("%s: handshakes of TLS 1.2: %q, and then %q", c.product, before, after)
+		}
 	}
 }
 
