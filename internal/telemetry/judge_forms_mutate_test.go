@@ -181,7 +181,7 @@ func (m *mutator) scar(b []byte) []byte {
 // What one object says, every form of it says.
 func TestFormsAgree(t *testing.T) {
 	t.Parallel()
-	total := 40_000
+	total := 15_000
 	if testing.Short() || raceEnabled {
 		total = 4_000
 	}
@@ -221,7 +221,7 @@ func TestFormsAgree(t *testing.T) {
 // undeclared field is stored, nor anything that another decoder does not see.
 func TestMutatedForms(t *testing.T) {
 	t.Parallel()
-	total := 400_000
+	total := 200_000
 	if testing.Short() || raceEnabled {
 		total = 20_000
 	}
