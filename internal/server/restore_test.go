@@ -108,7 +108,7 @@ func (b backedUp) restoredWell(t *testing.T, r *live, kept []byte) {
 	}
 	var page api.Entries
 	r.call(t, "GET", "/v1/ledger/entries?from=0&kind=subject-erased-again", nil, &page)
-	if len(page.Entries) != 1 || page.Entries[0].Subject != b.gone.String() || !slices.Contains(page.Entries[0].Facts, [2]string{"erasers", "key,counts,ownership,person"}) {
+	if len(page.Entries) != 1 || page.Entries[0].Subject != b.gone.String() || !slices.Contains(page.Entries[0].Facts, [2]string{"erasers", "key,commands,counts,ownership,person"}) {
 		t.Errorf("records of what was erased again: %+v", page.Entries)
 	}
 	var check api.RowsCheck

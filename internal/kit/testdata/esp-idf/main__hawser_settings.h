@@ -5,7 +5,7 @@
 #define HAWSER_SETTINGS_H
 
 #define HAWSER_PRODUCT "aria-thermostat"
-#define HAWSER_DECLARATION "962f4952799b9eadc7d3fcf90ba1600ef92573d9fbe36e3ce81b01f371dd1fd2"
+#define HAWSER_DECLARATION "e1dc5ac2d01b7439a5beb32e30b9b6c2c0d30a073bbe163fb1880e0619eb343c"
 #define HAWSER_ENVIRONMENT "test"
 
 /* MQTT over mutual TLS. */
