@@ -41,6 +41,7 @@ streams:
   climate: {every: 10ms, burst: 1000, max_bytes: 512, on_bad: field}
   state-of-it: {every: 10ms, burst: 1000, max_bytes: 512, on_bad: message}
 commands:
+  blink: {params: {seconds: {type: integer, unit: s, range: [1, 60]}}, by: [support], risky: false}
   reset: {params: {}, by: [owner], risky: false}
 interfaces:
   - {name: gateway, protocol: mqtts, direction: out, auth: device-certificate}
@@ -513,4 +514,33 @@ func TestKitHearsRefusals(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestKitHearsCommands: the Python sketch takes a command and says that it does
+// none; it does not leave it unanswered.
+func TestKitHearsCommands(t *testing.T) {
+	t.Parallel()
+	partFor(t, "Paho for Python", "python3-paho-mqtt, python3-cryptography", debianPython, "-c", "import paho.mqtt.client, cryptography")
+	k := newKitHome(t)
+	dir := k.kit("kit-sensor", "--python")
+	codeFile, _ := k.add("told", "kit-sensor")
+	once := func() string {
+		cmd := exec.CommandContext(t.Context(), debianPython, "hawser_device.py", "--serial", "told", "--state", "state", "--once", "--code-file", codeFile)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	once()
+	k.hawser("command", "give", "told", "blink", "seconds=7", "--reason", "a test tells it")
+	out := ""
+	for range 5 { // a unit that sends and goes may go before it heard
+		out += once()
+		if listed := k.hawser("command", "list", "told", "--json"); strings.Contains(listed, `"state": "refused"`) {
+			return
+		}
+	}
+	t.Errorf("the command stands as\n%s\nthe unit says\n%s", k.hawser("command", "list", "told"), out)
 }

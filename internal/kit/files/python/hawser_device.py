@@ -196,7 +196,7 @@ class Unit:
             raise Refused("no session: %s" % ("no answer" if self.why is None else mqtt.connack_string(self.why)))
         return client
 
-    def heard(self, _, __, message):
+    def heard(self, client, _, message):
         """Runs in the client's own thread."""
         if message.topic == "refused":
             try:
@@ -206,8 +206,13 @@ class Unit:
                 text = "the server refused something and cannot be understood"
             self.refused.append(text)
             say("refused: " + text)
-        else:
-            say("message on %s, %d bytes" % (message.topic, len(message.payload)))
+            return
+        say("message on %s, %d bytes" % (message.topic, len(message.payload)))
+        topic = message.topic.split("/")
+        if len(topic) == 3 and topic[0] == "command":
+            # Do it here: once, by its number, within bounds of the unit's own.
+            answer = '{"outcome":"refused","text":"this sketch does nothing that it is told"}'
+            client.publish("command/%s/reply/%s" % (topic[1], topic[2]), answer, qos=1)
 
     def send(self, client, stream, values):
         self.seq += 1
