@@ -67,6 +67,13 @@ type Config struct {
 	// Optional, and worth setting on devices without a battery-backed clock.
 	BuildTime time.Time
 
+	// Sleeps says that the device may be off for longer than its certificate
+	// lives. While its clock was never set it then asks the enrolment door first
+	// what time it is at least, and renews there if it must: so it is back with
+	// two connections. Without it, it takes three, and one less on every other
+	// day.
+	Sleeps bool
+
 	// Commands are what the device can be told to do. Default: nothing.
 	Commands []Command
 

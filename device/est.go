@@ -58,6 +58,26 @@ func (e *est) reenrol(ctx context.Context, id *identity) (*ecdsa.PrivateKey, []*
 	return e.certify(ctx, wire.ESTReenrol, id, func(*http.Request) {})
 }
 
+// errUnneeded says that there was nothing to renew after all.
+var errUnneeded = errors.New("the certificate has not run out")
+
+// reenrolIf is reenrol, unless over, which is asked once the server's own
+// certificate has said how late it is at least, finds that the present one has
+// not run out: then it fails with errUnneeded.
+func (e *est) reenrolIf(ctx context.Context, id *identity, over func() bool) (*ecdsa.PrivateKey, []*x509.Certificate, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	key, chain, err := e.certify(ctx, wire.ESTReenrol, id, func(*http.Request) {
+		if !over() {
+			cancel(errUnneeded)
+		}
+	})
+	if err != nil && errors.Is(context.Cause(ctx), errUnneeded) {
+		err = errUnneeded
+	}
+	return key, chain, err
+}
+
 func (e *est) certify(ctx context.Context, path string, id *identity, auth func(*http.Request)) (*ecdsa.PrivateKey, []*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, wire.ESTTimeout)
 	defer cancel()

@@ -2,6 +2,8 @@ package device
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"sync"
@@ -75,6 +77,7 @@ func (d *Device) Run(ctx context.Context) error {
 	work.Go(func() { d.obey(obeying) })
 	wait := backoff{first: d.pause, draw: d.draw}
 	use := 0 // which identity, counted from the newest
+	woken := d.cfg.Sleeps
 	for ctx.Err() == nil {
 		if err := d.enrol(ctx); err != nil {
 			if ctx.Err() != nil {
@@ -87,7 +90,19 @@ func (d *Device) Run(ctx context.Context) error {
 			return fault(StateUnusable, err, "", "the device's identity cannot be read")
 		}
 		id := ids[min(use, len(ids)-1)]
-		at, _ := d.clock.read()
+		at, trusted := d.clock.read()
+		if woken && !trusted && use == 0 {
+			err := d.renewWith(ctx, id, func(ctx context.Context, id *identity) (*ecdsa.PrivateKey, []*x509.Certificate, error) {
+				return d.est.reenrolIf(ctx, id, func() bool { at, _ := d.clock.read(); return at.After(id.leaf().NotAfter) })
+			})
+			if err == nil {
+				woken = false
+				continue
+			}
+			// Any other outcome is met again below, by the usual way.
+			at, _ = d.clock.read()
+		}
+		woken = false
 		if at.After(id.leaf().NotAfter) || use == 0 && at.After(id.renewAt()) {
 			// Renewal was missed while there was no network.
 			if err := d.renew(ctx, id); err == nil {
@@ -96,11 +111,17 @@ func (d *Device) Run(ctx context.Context) error {
 			} else if ctx.Err() != nil {
 				return nil
 			} else if at.After(id.leaf().NotAfter) {
-				// An expired certificate opens nothing but its renewal.
+				// An expired certificate opens nothing but its renewal. The newest may
+				// be one that was never used: the server knows the one before it.
+				if reasonOf(err) == IdentityRefused && use+1 < len(ids) {
+					use++
+					continue
+				}
 				if reasonOf(err) == IdentityRefused && d.enrolAnew(ctx) == nil {
 					use = 0
 					continue
 				}
+				use = 0
 				pause := wait.next(leastPause(err))
 				d.fault("certificate expired and not renewed", err, pause)
 				sleep(ctx, pause)
@@ -129,6 +150,9 @@ func (d *Device) Run(ctx context.Context) error {
 			end.floor = 0
 		} else {
 			use = 0
+			if now, _ := d.clock.read(); reasonOf(end.err) == IdentityRefused && now.After(id.leaf().NotAfter) && !at.After(id.leaf().NotAfter) {
+				continue // it is later than the device knew: its certificate ran out, and is renewed
+			}
 			if reasonOf(end.err) == IdentityRefused {
 				end.floor = max(end.floor, refusedWait)
 			}
@@ -264,8 +288,12 @@ func (d *Device) renewInTime(ctx context.Context, id *identity, fallen bool) boo
 // renew gets the certificate after id, for a new key. id stays good and on
 // disk until the new one has been taken by the server.
 func (d *Device) renew(ctx context.Context, id *identity) error {
+	return d.renewWith(ctx, id, d.est.reenrol)
+}
+
+func (d *Device) renewWith(ctx context.Context, id *identity, ask func(context.Context, *identity) (*ecdsa.PrivateKey, []*x509.Certificate, error)) error {
 	d.keep.step("renewal begins")
-	key, chain, err := d.est.reenrol(ctx, id)
+	key, chain, err := ask(ctx, id)
 	if err != nil {
 		return err
 	}

@@ -245,14 +245,19 @@ func unavailable(err error) error {
 // it has stays good until the new one completed a handshake. The key must be
 // new; the same request again gets the same certificate again.
 //
-// A certificate that ran out is refused at present. The latest one of a device
-// may later renew itself within Terms.MaySleep; this is where.
+// A certificate that ran out opens nothing but this: the latest one of a device
+// that was not revoked renews itself within Terms.MaySleep (design, section 5,
+// Identity). An older one does not, and accuses nobody: whoever has it can do
+// nothing with it.
 func (s *Service) Renew(ctx context.Context, leaf *x509.Certificate, csrDER []byte) ([][]byte, error) {
 	chain, err := s.renew(ctx, leaf, csrDER)
 	return chain, s.refused(err)
 }
 
 func (s *Service) renew(ctx context.Context, leaf *x509.Certificate, csrDER []byte) ([][]byte, error) {
+	if !s.d.Now().Before(leaf.NotAfter) {
+		return s.wake(ctx, leaf, csrDER)
+	}
 	who, err := s.identify(ctx, leaf)
 	if err != nil {
 		return nil, err
@@ -270,4 +275,35 @@ func (s *Service) renew(ctx context.Context, leaf *x509.Certificate, csrDER []by
 		return nil, s.noteHostile(ctx, who.Device, err)
 	}
 	return s.issue(ctx, st, req, terms, DoorRenewal, core.Hash{})
+}
+
+// wake renews the certificate of a device that slept through its end.
+func (s *Service) wake(ctx context.Context, leaf *x509.Certificate, csrDER []byte) ([][]byte, error) {
+	st, serial, err := s.known(leaf)
+	if err != nil {
+		return nil, err
+	}
+	switch c := st.cert(serial); {
+	case !st.dev.Revoked.IsZero() || c.State == Revoked:
+		return nil, refusedCert("revoked")
+	case c.State != Confirmed:
+		return nil, core.E(core.Denied, "superseded", "this certificate ran out, and was replaced by a later one", "renew with the latest certificate")
+	}
+	terms, err := s.terms(ctx, st.dev.Product)
+	if err != nil {
+		return nil, err
+	}
+	now := s.d.Now()
+	last := terms.Supported
+	if terms.MaySleep > 0 {
+		last = leaf.NotAfter.Add(terms.MaySleep)
+	}
+	if now.After(last) {
+		return nil, core.E(core.Denied, "slept-too-long", "this certificate ran out too long ago to be renewed", "the maker gives the device a new enrolment code")
+	}
+	req, err := parseCSR(csrDER, s.env, st.dev.Product, st.dev.ID, s.weak)
+	if err != nil {
+		return nil, s.noteHostile(ctx, st.dev.ID, err)
+	}
+	return s.issue(ctx, st, req, terms, DoorSleeper, core.Hash{})
 }

@@ -30,8 +30,23 @@ func refusedCert(reason string) *core.Error {
 // intermediate, for TLS clients, and is in its time: what a handshake with
 // ClientPool checks. It is for edges that cannot leave that to the handshake.
 func (s *Service) VerifyLeaf(leaf *x509.Certificate) error {
+	return s.verifyAt(leaf, s.d.Now())
+}
+
+// VerifyForRenewal is VerifyLeaf for who renews: a certificate that ran out is
+// held to the last moment that it was good. Whether it may still be renewed
+// says Renew.
+func (s *Service) VerifyForRenewal(leaf *x509.Certificate) error {
+	at := s.d.Now()
+	if !at.Before(leaf.NotAfter) {
+		at = leaf.NotAfter.Add(-time.Second)
+	}
+	return s.verifyAt(leaf, at)
+}
+
+func (s *Service) verifyAt(leaf *x509.Certificate, at time.Time) error {
 	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots: s.pool, CurrentTime: s.d.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		Roots: s.pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
 		reason := "untrusted"
@@ -124,6 +139,15 @@ func identified(st *state, serial Serial, leaf *x509.Certificate) Identified {
 
 // lookup finds a certificate among those we issued and may still admit.
 func (s *Service) lookup(leaf *x509.Certificate) (*state, Serial, error) {
+	if !s.d.Now().Before(leaf.NotAfter) {
+		serial, _ := serialOf(leaf.SerialNumber)
+		return nil, serial, refusedCert("expired")
+	}
+	return s.known(leaf)
+}
+
+// known finds a certificate among those we issued, also one that ran out.
+func (s *Service) known(leaf *x509.Certificate) (*state, Serial, error) {
 	serial, ok := serialOf(leaf.SerialNumber)
 	if !ok || leaf.IsCA || len(leaf.URIs) != 1 {
 		return nil, serial, refusedCert("not-a-device")
@@ -135,12 +159,8 @@ func (s *Service) lookup(leaf *x509.Certificate) (*state, Serial, error) {
 	case env != s.env: // CC 3.11: a test identity is nothing in live
 		return nil, serial, refusedCert("foreign-environment")
 	}
-	now := s.d.Now()
-	if now.Before(leaf.NotBefore) {
+	if s.d.Now().Before(leaf.NotBefore) {
 		return nil, serial, refusedCert("not-yet")
-	}
-	if !now.Before(leaf.NotAfter) {
-		return nil, serial, refusedCert("expired")
 	}
 	st := s.index.serial(serial)
 	if st == nil {

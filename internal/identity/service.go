@@ -16,8 +16,10 @@ import (
 type Terms struct {
 	Life     time.Duration // of a certificate
 	MaySleep time.Duration // how long after its end the latest certificate may still ask for a new one; 0: to the end of support
-	Policy   core.Hash     // the declaration in force
-	Missing  []string      // what must be declared before the first device (CC 1.1); empty: nothing
+
+	Supported time.Time // the last moment of support
+	Policy    core.Hash // the declaration in force
+	Missing   []string  // what must be declared before the first device (CC 1.1); empty: nothing
 }
 
 // Policies knows the declarations in force. It fails with core.Unknown for a

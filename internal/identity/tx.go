@@ -26,6 +26,7 @@ type Door string
 const (
 	DoorCode    Door = "enrolment-code"
 	DoorRenewal Door = "renewal"
+	DoorSleeper Door = "renewal-after-sleep" // of a certificate that had run out
 )
 
 // DeviceRow is one unit of the maker's register.

@@ -19,7 +19,7 @@ func (p policies) Terms(ctx context.Context, product core.ProductID) (identity.T
 	if err != nil {
 		return identity.Terms{}, err
 	}
-	t := identity.Terms{Life: pol.Identity.Life, MaySleep: pol.Identity.MaySleep, Policy: pol.Hash}
+	t := identity.Terms{Life: pol.Identity.Life, MaySleep: pol.Identity.MaySleep, Supported: pol.SupportUntil, Policy: pol.Hash}
 	if len(pol.Fields) == 0 {
 		t.Missing = append(t.Missing, "data inventory (`data`)")
 	}

@@ -51,7 +51,8 @@ const (
 type Identity interface {
 	Enrol(ctx context.Context, source netip.Addr, device core.DeviceID, code string, csrDER []byte) ([][]byte, error)
 	Renew(ctx context.Context, leaf *x509.Certificate, csrDER []byte) ([][]byte, error)
-	VerifyLeaf(leaf *x509.Certificate) error
+	// VerifyForRenewal is about a certificate that may have run out.
+	VerifyForRenewal(leaf *x509.Certificate) error
 }
 
 // Deps is what the door stands on. Every field but TLS12 is required.
@@ -236,7 +237,7 @@ func (e *door) reenrol(r *http.Request) ([]byte, error) {
 		return nil, core.E(core.Denied, "no-certificate", "a device renews with its present certificate", "connect with it (mutual TLS)")
 	}
 	leaf := r.TLS.PeerCertificates[0]
-	if err := e.d.Identity.VerifyLeaf(leaf); err != nil {
+	if err := e.d.Identity.VerifyForRenewal(leaf); err != nil {
 		return nil, err
 	}
 	// The common name of what our authority signed is the device.
