@@ -6,6 +6,7 @@ import (
 
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
+	"github.com/hawser-iot/hawser/internal/identity"
 )
 
 // maxSessions is how many client ids of one device may be connected at a time
@@ -223,7 +224,9 @@ func (d *device) enter(c *conn, now time.Time) (out [maxSessions]*conn, why [max
 	alone := d.sessions == [maxSessions]*conn{}
 	d.sessions[place] = c
 	if alone {
-		d.back(c, now)
+		if r := c.product.rates.Load(); r != nil {
+			d.back(r, c.id, now)
+		}
 	}
 	for i, k := range d.kept {
 		if k != nil && (k.clientID == c.clientID || k.until < now.UnixNano()) {
@@ -244,18 +247,14 @@ func (d *device) enter(c *conn, now time.Time) (out [maxSessions]*conn, why [max
 // back gives the device what it may make up for after its time away. How long
 // it was away is not known after a restart of the server: then it counts from
 // the beginning of its ownership, before which it has nothing to send.
-func (d *device) back(c *conn, now time.Time) {
-	r := c.product.rates.Load()
-	if r == nil {
-		return
-	}
+func (d *device) back(r *rates, id identity.Identified, now time.Time) {
 	n := now.UnixNano()
 	d.fit(r, n)
 	for i := range d.buckets {
 		if d.left == 0 {
 			since := n
-			if !c.id.Subject.IsZero() {
-				since = min(c.id.OwnedSince.UnixNano(), n)
+			if !id.Subject.IsZero() {
+				since = min(id.OwnedSince.UnixNano(), n)
 			}
 			d.buckets[i] = bucket{content: r.by[i].capacity(), at: since}
 		}

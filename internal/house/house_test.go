@@ -41,6 +41,7 @@ var floors = map[string]int{
 	"internal/journal":          3,
 	"internal/gateway":          4,
 	"internal/gateway/est":      4,
+	"internal/gateway/ingest":   4,
 	"internal/api":              4,
 	"internal/console":          4,
 	"internal/kit":              4,

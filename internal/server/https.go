@@ -17,6 +17,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/gateway"
 	"github.com/hawser-iot/hawser/internal/gateway/est"
+	"github.com/hawser-iot/hawser/internal/gateway/ingest"
 	"github.com/hawser-iot/hawser/internal/ledger"
 )
 
@@ -104,7 +105,7 @@ func (in *inside) wait() {
 	<-in.empty
 }
 
-// httpsServer is the door for enrolment, the ledger's checkpoint and tiles,
+// httpsServer is the door for enrolment, devices' batches of readings, the ledger's checkpoint and tiles,
 // health, the revocation list, and what strangers are to find: whom to tell of a
 // hole, and the keys of the evidence. Nothing else answers there.
 func (s *server) httpsServer() (*http.Server, error) {
@@ -115,7 +116,14 @@ func (s *server) httpsServer() (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	readings, err := s.ingestDoor()
+	if err != nil {
+		return nil, err
+	}
+	doors := http.NewServeMux()
+	doors.Handle(ingest.Pattern, readings) // has a bound of its own for bodies
 	mux := http.NewServeMux()
+	doors.Handle("/", http.MaxBytesHandler(mux, maxHTTPSBodyBytes))
 	mux.Handle("/.well-known/est/", enrol)
 	mux.HandleFunc("GET /checkpoint", s.serveCheckpoint)
 	mux.HandleFunc("GET /tile/", s.serveTile)
@@ -140,7 +148,7 @@ func (s *server) httpsServer() (*http.Server, error) {
 		return nil, nil
 	}
 	return &http.Server{
-		Handler: s.inside.handler(http.MaxBytesHandler(mux, maxHTTPSBodyBytes)), BaseContext: s.inside.base,
+		Handler: s.inside.handler(doors), BaseContext: s.inside.base, ConnContext: ingest.WithConn,
 		ReadHeaderTimeout: s.opt.waits.header, ReadTimeout: s.opt.waits.request,
 		// Every answer here is small: it has this time as a whole.
 		WriteTimeout: s.opt.waits.answer, IdleTimeout: s.opt.waits.idle, MaxHeaderBytes: 16 << 10,

@@ -309,6 +309,7 @@ func (s *server) ownJobs() []*job {
 	return []*job{
 		{name: "epoch-keys", period: time.Minute, run: s.intake.Prepare},
 		{name: "gate-tidy", period: time.Hour, run: s.gate.Tidy},
+		{name: "answers-trim", period: 10 * time.Minute, run: s.clock.unlessAhead(s.trimAnswers)},
 		{name: "people", period: peopleTick, run: s.tickPeople},
 		{name: "certificates-trim", period: time.Hour, run: s.clock.unlessAhead(func(ctx context.Context) error {
 			_, err := s.devices.Trim(ctx, 90*24*time.Hour)

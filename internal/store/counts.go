@@ -252,7 +252,7 @@ func (t *Tx) PruneCounts(ctx context.Context, before telemetry.Minute) (int64, e
 }
 
 // ForgetCounts makes a subject's counts nobody's: the sums by minute stay. The
-// undeclared names that came from its device go.
+// undeclared names that came from its device go, and so do the kept answers.
 func (t *Tx) ForgetCounts(ctx context.Context, s core.Subject) error {
 	_, err := t.tx.ExecContext(ctx, `INSERT INTO telemetry_count (minute, product, subject, kind, reason, n)
 		SELECT minute, product, ?, kind, reason, n FROM telemetry_count WHERE subject = ?
@@ -265,6 +265,9 @@ func (t *Tx) ForgetCounts(ctx context.Context, s core.Subject) error {
 	}
 	if err == nil {
 		_, err = t.tx.ExecContext(ctx, `DELETE FROM undeclared_name WHERE subject = ?`, s[:])
+	}
+	if err == nil {
+		_, err = t.tx.ExecContext(ctx, `DELETE FROM ingest_answer WHERE subject = ?`, s[:])
 	}
 	if err != nil {
 		return fmt.Errorf("forget counts of a subject: %w", err)

@@ -18,7 +18,7 @@ import (
 var erasers = map[string]string{
 	"key":       "nothing more: the value is ciphertext, and its subject's key is destroyed",
 	"ownership": "deletes the row that links a unit to its owner's subject",
-	"counts":    "deletes or makes nobody's the counts of the subject, and deletes the undeclared names that came from its device",
+	"counts":    "deletes or makes nobody's the counts of the subject, and deletes the undeclared names that came from its device and the answers to its batches",
 	"person":    "unlinks the subject from a person of the staff, and deletes all means, sessions and notices",
 	"commands":  "deletes the commands that were given for the subject, and what its device listens to",
 	"kept":      "nothing: a pseudonym that nothing links to anybody any more, or a number of the maker's own register",

@@ -14,6 +14,7 @@ var subjectColumns = []struct{ table, column string }{
 	{"telemetry_count", "subject"},
 	{"telemetry_subject", "subject"},
 	{"undeclared_name", "subject"},
+	{"ingest_answer", "subject"},
 	{"person", "subject"},
 	{"device_command", "subject"},
 	{"device_session", "subject"},

@@ -222,6 +222,9 @@ func (in *Intake) judge(src *Source, sp *StreamPlan, w *work, payload []byte, no
 	if why != "" {
 		return Verdict{Refuse, why}
 	}
+	if src.numbering && !j.HasSeq {
+		j.HasSeq, j.Boot, j.Seq = true, src.boot, token
+	}
 	if !j.WrongClock && j.T < src.ownedSince {
 		return Verdict{Drop, ReasonBeforeOwner}
 	}

@@ -25,6 +25,8 @@ type Source struct {
 	subject    core.Subject
 	ownedSince int64 // Unix milliseconds
 	sender     Sender
+	numbering  bool
+	boot       uint64 // of readings that have no number; see Number
 	judged     Reason // what the last Message gave and Refuse has not had yet
 
 	mu      sync.Mutex // the journal tells of records from a goroutine of its own; guards what follows
@@ -39,6 +41,15 @@ func (in *Intake) NewSource(i SourceInfo) *Source {
 		ownedSince: i.OwnedSince.UnixMilli(), sender: i.Sender,
 	}
 }
+
+// FirstSeries is the first of the numbers that Source.Number gives readings in
+// place of a boot. No device has started so often.
+const FirstSeries = 1 << 63
+
+// Number gives readings that bring no number of their own one, of the
+// series and the token that Message is called with. Whoever sends again what may
+// have been stored before gives both again, and it is stored once. Readers do not see such a number.
+func (s *Source) Number(series uint64) { s.numbering, s.boot = true, series|FirstSeries }
 
 // Close puts what was counted last into the journal. The source is not used
 // after it.

@@ -234,7 +234,7 @@ func (r *reader) emit(parts []*piece) error {
 	rd := &parts[0].reading
 	r.out = OpenReading{
 		Time: time.UnixMilli(rd.T).UTC(), Received: time.UnixMilli(rd.Received).UTC(), Stream: rd.Stream,
-		HasSeq: rd.HasSeq, Boot: rd.Boot, Seq: rd.Seq, WrongClock: rd.Flags&FlagWrongClock != 0, Sender: parts[0].sender,
+		HasSeq: rd.HasSeq && rd.Boot < FirstSeries, Boot: rd.Boot, Seq: rd.Seq, WrongClock: rd.Flags&FlagWrongClock != 0, Sender: parts[0].sender,
 		Policy: rd.Policy, Values: append(r.out.Values[:0], '{'),
 	}
 	for i, m := range members {
