@@ -23,8 +23,8 @@ import (
 // (CC 1.8).
 func (s *server) layerChecks() []check.Check {
 	return []check.Check{{
-		ID: "layers.hold", Version: 1, Rows: []string{"1.8"}, Kind: check.Probe, MaxAge: check.ProbeAge,
-		Says: "Somebody with a valid certificate of a device still reaches no neighbour, gets nothing stored that is not declared, and is stopped and counted at the declared rate: at a door with the code, authority, rates and judge of the devices' door.",
+		ID: "layers.hold", Version: 2, Rows: []string{"1.8"}, Kind: check.Probe, MaxAge: check.ProbeAge,
+		Says: "Somebody with a valid certificate of a device still reaches no neighbour, gets nothing stored that is not declared, and is stopped and counted at the declared rate: at a door with the code, authority, rates and judge of the devices' door, over MQTT; and its rate is not to be had a second time over HTTPS.",
 		Do:   "The finding names the layer that gave way. Restart the server: it enforces what is declared. If it gives way again, stop the server and report a vulnerability (SECURITY.md).",
 		Look: s.lookAtLayers,
 		Violations: []check.Violation{
@@ -123,7 +123,15 @@ func (s *server) knockOut(ctx context.Context, l *check.Look, p *declaration.Pol
 		}
 	}
 	l.Holds(stored == 0 && noticed == len(all)-late, name, "layer declaration: of %d messages with a field that is not declared, it would be stored of %d, and is noticed of %d", len(all)-late, stored, noticed)
-	l.Holds(late == over && d.counted(telemetry.ReasonRate) == late, name, "layer rate: of %d messages at once, where %d are declared, %d are refused, and %d are counted", len(all), stream.Burst, late, d.counted(telemetry.ReasonRate))
+	// The door for batches has no rate of its own that could be had besides.
+	v, err := d.g.Visit(ctx, c.leaf, false)
+	if err != nil {
+		return fmt.Errorf("come by the door for batches: %w", err)
+	}
+	defer v.Close()
+	again := core.ReasonOf(v.Begin(ctx, stream.Name, 1, len(odd)))
+	l.Holds(late == over && d.counted(telemetry.ReasonRate) == late && again == string(telemetry.ReasonRate), name,
+		"layer rate: of %d messages at once, where %d are declared, %d are refused, and %d are counted; one more over HTTPS is answered %q", len(all), stream.Burst, late, d.counted(telemetry.ReasonRate), again)
 	return nil
 }
 

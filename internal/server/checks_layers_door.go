@@ -257,6 +257,7 @@ func (d *sideDoor) took() []taken {
 // is told, not what it should.
 type sideClient struct {
 	own   core.DeviceID
+	leaf  *x509.Certificate
 	c     *tls.Conn
 	buf   []byte
 	names uint16
@@ -300,7 +301,7 @@ func (d *sideDoor) device(ctx context.Context, l *check.Look, product core.Produ
 		return nil, errors.Join(ctx.Err(), far.Close(), near.Close())
 	}
 	l.Touch("address", "a door of this program for one look, at "+near.RemoteAddr().String())
-	c := &sideClient{own: own, c: tls.Client(near, &tls.Config{
+	c := &sideClient{own: own, leaf: leaf, c: tls.Client(near, &tls.Config{
 		InsecureSkipVerify: true, ServerName: "localhost", MinVersion: tls.VersionTLS13, // we are both ends
 		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
 	})}

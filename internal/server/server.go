@@ -52,7 +52,10 @@ type Options struct {
 	Alone bool
 
 	waits waits // zero: usualWaits; tests shorten them
-	still bool  // no check runs by itself: twins are looked at when a trial says so
+	// beforeKeep is called when a batch is on disk and its answer is not kept
+	// yet; nil but in tests.
+	beforeKeep func()
+	still      bool // no check runs by itself: twins are looked at when a trial says so
 }
 
 // Addresses are the doors as they were opened: with port 0 configured, the

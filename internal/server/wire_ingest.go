@@ -22,12 +22,15 @@ func (s *server) ingestDoor() (http.Handler, error) {
 			}
 			return v, nil
 		},
-		Keys: keptAnswers{s.store}, Now: s.opt.Now, Log: s.log,
+		Keys: keptAnswers{s.store, s.opt.beforeKeep}, Now: s.opt.Now, Log: s.log,
 	})
 }
 
 // keptAnswers keeps the answers to batches in the store.
-type keptAnswers struct{ store *store.Store }
+type keptAnswers struct {
+	store  *store.Store
+	before func() // nil but in tests
+}
 
 func (a keptAnswers) Answer(ctx context.Context, key [sha256.Size]byte) (k telemetry.KeptAnswer, found bool, err error) {
 	err = a.store.View(ctx, func(tx *store.Tx) error { k, found, err = tx.Answer(ctx, key); return err })
@@ -35,6 +38,9 @@ func (a keptAnswers) Answer(ctx context.Context, key [sha256.Size]byte) (k telem
 }
 
 func (a keptAnswers) Keep(ctx context.Context, k telemetry.KeptAnswer) error {
+	if a.before != nil {
+		a.before()
+	}
 	return a.store.Update(ctx, func(tx *store.Tx) error { return tx.PutAnswer(ctx, k) })
 }
 
