@@ -129,9 +129,12 @@ func (s *server) knockOut(ctx context.Context, l *check.Look, p *declaration.Pol
 		return fmt.Errorf("come by the door for batches: %w", err)
 	}
 	defer v.Close()
-	again := core.ReasonOf(v.Begin(ctx, stream.Name, 1, len(odd)))
+	again := "taken"
+	if err := v.Begin(ctx, stream.Name, 1, len(odd)); err != nil {
+		again = core.ReasonOf(err)
+	}
 	l.Holds(late == over && d.counted(telemetry.ReasonRate) == late && again == string(telemetry.ReasonRate), name,
-		"layer rate: of %d messages at once, where %d are declared, %d are refused, and %d are counted; one more over HTTPS is answered %q", len(all), stream.Burst, late, d.counted(telemetry.ReasonRate), again)
+		"layer rate: of %d messages at once, where %d are declared, %d are refused, and %d are counted; one more over HTTPS is answered: %s", len(all), stream.Burst, late, d.counted(telemetry.ReasonRate), again)
 	return nil
 }
 

@@ -208,6 +208,7 @@ func TestCopiedCertificate(t *testing.T) {
 	if n := l.records(t, "device-quarantined"); n != 1 {
 		t.Errorf("%d entries in the ledger, want 1", n)
 	}
+	newPoster(l, &stolen, t).post(t, "climate", jsonType, `{"temp":66}`).want(t, "a batch over HTTPS", 503, "quarantined")
 	// The copy can renew nothing for itself, the device can.
 	if status, _ := l.est(t, estCall{path: "simplereenroll", client: &stolen.cert, body: csrOf(t, newKey(t), x509.CertificateRequest{})}); status == http.StatusOK {
 		t.Error("the copy got a certificate")
