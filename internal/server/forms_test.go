@@ -23,7 +23,8 @@ func TestFormsEndAlike(t *testing.T) {
 	l := start(t, newHome(t, core.Test, ""))
 	l.publish(t, testDeclaration)
 	id := core.DeviceID("four-forms")
-	c := dialMQTT(t, l, l.enrol(t, id))
+	u := l.enrol(t, id)
+	c := dialMQTT(t, l, u)
 	item := func(v any) string {
 		b, err := cbor.Marshal(v)
 		if err != nil {
@@ -51,6 +52,14 @@ func TestFormsEndAlike(t *testing.T) {
 	} {
 		c.publish(t, "telemetry/climate", payload)
 	}
+	// The HTTPS door takes them one at a time, by their media types.
+	p := newPoster(l, u, t)
+	object["seq"] = 5
+	p.post(t, "climate", "application/cbor", item(object)).want(t, "a CBOR map over HTTPS", 200, "")
+	p.post(t, "climate", "application/senml+json", strings.ReplaceAll(`[{"bt":AT,"n":"boot","v":1},{"n":"seq","v":6},{"n":"temp","u":"Cel","v":21.54},{"n":"note","vs":"Küche"}]`, "AT", strconv.FormatInt(at, 10))).want(t, "a pack over HTTPS", 200, "")
+	if r := p.post(t, "climate", "application/cbor", "\xff"); r.status != 200 || !strings.Contains(r.body, `"accepted":0`) || !strings.Contains(r.body, "refused") {
+		t.Errorf("no CBOR as CBOR: %d %s", r.status, r.body)
+	}
 	if code, err := c.try("telemetry/climate", `[{"bt":1,"n":"temp","v":1},{"n":"secret","t":1,"v":1}]`); code != 0x99 {
 		t.Errorf("a pack of two times: code %#x, want 0x99: %v", code, err)
 	}
@@ -63,8 +72,8 @@ func TestFormsEndAlike(t *testing.T) {
 			t.Errorf("read %s at %v (wrong clock %v), want %s at %d", x.Values, x.Time, x.WrongClock, want, at)
 		}
 	}
-	if len(lines) != 4 {
-		t.Errorf("%d readings, want 4", len(lines))
+	if len(lines) != 6 {
+		t.Errorf("%d readings, want 6", len(lines))
 	}
 	c.close(t)
 }

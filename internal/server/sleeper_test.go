@@ -81,11 +81,18 @@ func TestSleepers(t *testing.T) {
 		}
 		run(name, s, time.Now)
 	}
+	over := l.enrol(t, "over")
 	if err := l.stop(); err != nil {
 		t.Fatal(err)
 	}
 	l = startAt(t, home, home, func() time.Time { return time.Now().Add(slept) })
 	board.set(l)
+	// It opens nothing else, at no door.
+	newPoster(l, over, t).post(t, "climate", jsonType, `{"temp":4}`).want(t, "a certificate that ran out", 403, "certificate-expired")
+	if m, err := tryMQTT(t.Context(), l, over); err == nil {
+		m.close(t)
+		t.Error("a certificate that ran out opens a session")
+	}
 	for name, s := range all {
 		if x := l.device(t, core.DeviceID(name)); x.State != "expired" {
 			t.Fatalf("%s is %s", name, x.State)

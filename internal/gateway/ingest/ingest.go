@@ -264,7 +264,7 @@ func formOf(h http.Header) (string, form, error) {
 			return t, formOne, nil
 		}
 	}
-	return "", 0, core.E(core.Invalid, "media-type", "the Content-Type is none that is taken here", "send application/json (one object or an array of them) or application/x-ndjson (one object a line)")
+	return "", 0, core.E(core.Invalid, "media-type", "the Content-Type is none that is taken here", "send application/json (one object or an array of them), application/x-ndjson (one object a line), or one reading as application/cbor, application/senml+json or application/senml+cbor")
 }
 
 func readBody(r *http.Request) ([]byte, error) {
