@@ -247,8 +247,8 @@ func unavailable(err error) error {
 //
 // A certificate that ran out opens nothing but this: the latest one of a device
 // that was not revoked renews itself within Terms.MaySleep (design, section 5,
-// Identity). An older one does not, and accuses nobody: whoever has it can do
-// nothing with it.
+// Identity). One that was renewed so before, and comes again, is held by two:
+// the device is quarantined, as it is for a good one (CC 3.2).
 func (s *Service) Renew(ctx context.Context, leaf *x509.Certificate, csrDER []byte) ([][]byte, error) {
 	chain, err := s.renew(ctx, leaf, csrDER)
 	return chain, s.refused(err)
@@ -286,6 +286,11 @@ func (s *Service) wake(ctx context.Context, leaf *x509.Certificate, csrDER []byt
 	switch c := st.cert(serial); {
 	case !st.dev.Revoked.IsZero() || c.State == Revoked:
 		return nil, refusedCert("revoked")
+	case c.Overslept(s.d.Now()):
+		if _, err := s.quarantine(ctx, st.dev.ID, "superseded-certificate-used", core.Job("identity")); err != nil {
+			return nil, err
+		}
+		return nil, core.E(core.Denied, "superseded", "this certificate ran out, and another machine renewed it", "ask the maker: two hold the device's key")
 	case c.State != Confirmed:
 		return nil, core.E(core.Denied, "superseded", "this certificate ran out, and was replaced by a later one", "renew with the latest certificate")
 	}

@@ -154,12 +154,23 @@ func (x *index) trim(now time.Time) int {
 	return n
 }
 
-// keepLive is certs without those that can do nothing any more.
+// KeepOverslept is how long a certificate is remembered that had run out when
+// it was replaced: whoever shows it later holds the same key as who renewed it,
+// and the true device may sleep for a year.
+const KeepOverslept = 400 * 24 * time.Hour
+
+// Overslept reports whether a certificate was replaced after it had run out, and
+// is still worth remembering.
+func (c *CertificateRow) Overslept(now time.Time) bool {
+	return c.State == Superseded && c.Ended.After(c.NotAfter) && now.Sub(c.Ended) < KeepOverslept
+}
+
+// keepLive is certs without those that can tell nothing any more.
 func keepLive(certs []CertificateRow, now time.Time) []CertificateRow {
 	var out []CertificateRow
-	for _, c := range certs {
-		if c.State == Confirmed || now.Before(c.NotAfter) {
-			out = append(out, c)
+	for i := range certs {
+		if c := &certs[i]; c.State == Confirmed || now.Before(c.NotAfter) || c.Overslept(now) {
+			out = append(out, *c)
 		}
 	}
 	return out

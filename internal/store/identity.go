@@ -197,7 +197,9 @@ func (t *Tx) UpdateCertificate(ctx context.Context, c identity.CertificateRow) e
 
 // PruneCertificates deletes what is over since before.
 func (t *Tx) PruneCertificates(ctx context.Context, before time.Time) (int, error) {
-	r, err := t.tx.ExecContext(ctx, `DELETE FROM certificate WHERE not_after_us < ? AND state <> ?`, before.UnixMicro(), identity.Confirmed)
+	// One that had run out when it was replaced is kept until that is long ago.
+	r, err := t.tx.ExecContext(ctx, `DELETE FROM certificate WHERE not_after_us < ? AND state <> ? AND NOT (state = ? AND ended_us > not_after_us AND ended_us > ?)`,
+		before.UnixMicro(), identity.Confirmed, identity.Superseded, before.Add(-identity.KeepOverslept).UnixMicro())
 	if err != nil {
 		return 0, fmt.Errorf("prune certificates: %w", err)
 	}
@@ -339,7 +341,9 @@ func (t *Tx) EachIdentity(ctx context.Context, now time.Time, fn func(identity.D
 		c, err := scanCertificate(row)
 		certs[c.Device] = append(certs[c.Device], c)
 		return err
-	}, `SELECT `+certificateColumns+` FROM certificate WHERE not_after_us > ? OR state = ? ORDER BY device, issued_us, serial`, now.UnixMicro(), identity.Confirmed)
+	}, `SELECT `+certificateColumns+` FROM certificate
+		WHERE not_after_us > ? OR state = ? OR state = ? AND ended_us > not_after_us AND ended_us > ? ORDER BY device, issued_us, serial`,
+		now.UnixMicro(), identity.Confirmed, identity.Superseded, now.Add(-identity.KeepOverslept).UnixMicro())
 	if err != nil {
 		return fmt.Errorf("read certificates: %w", err)
 	}
