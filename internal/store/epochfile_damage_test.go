@@ -248,7 +248,7 @@ func TestDamageMetByMany(t *testing.T) {
 				err = s.Scan(t.Context(), testEpoch, &q, func(*telemetry.Row) error { return nil })
 			}
 			if _, ok := telemetry.AsBroken(err); !ok {
-				t.Errorf("got %v, want a *BrokenError", err)
+				t.Errorf("%d: got %v, want a *BrokenError", i, err)
 			}
 		})
 	}
