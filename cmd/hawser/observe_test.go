@@ -242,7 +242,9 @@ func TestObserveCapture(t *testing.T) {
 		_ = broker.Process.Kill() // it may have ended
 		_ = broker.Wait()         // by that
 	})
-	dump := exec.CommandContext(t.Context(), tcpdump, "-i", "lo", "-U", "--immediate-mode", "-Z", "root", "-w", file, fmt.Sprintf("tcp port %d", port))
+	// As it comes, a packet takes a quarter of a megabyte of the kernel's two:
+	// what comes while the machine is busy would be lost.
+	dump := exec.CommandContext(t.Context(), tcpdump, "-i", "lo", "-U", "--immediate-mode", "-s", "2048", "-B", "16384", "-Z", "root", "-w", file, fmt.Sprintf("tcp port %d", port))
 	if err := dump.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +266,7 @@ func TestObserveCapture(t *testing.T) {
 	}
 	fleet.Disconnect(250)
 	var got observed
-	for range 50 { // tcpdump writes a moment later
+	for range 200 { // tcpdump writes a moment later
 		code, out, errs := try(t, "observe", "--pcap", file, "--json")
 		if code == exitOK && json.Unmarshal([]byte(out), &got) == nil && got.Messages == 50 {
 			break

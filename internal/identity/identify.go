@@ -30,7 +30,7 @@ func refusedCert(reason string) *core.Error {
 // intermediate, for TLS clients, and is in its time: what a handshake with
 // ClientPool checks. It is for edges that cannot leave that to the handshake.
 func (s *Service) VerifyLeaf(leaf *x509.Certificate) error {
-	return s.verifyAt(leaf, s.d.Now())
+	return s.issuedAndGood(leaf, s.d.Now())
 }
 
 // VerifyForRenewal is VerifyLeaf for who renews: a certificate that ran out is
@@ -41,10 +41,10 @@ func (s *Service) VerifyForRenewal(leaf *x509.Certificate) error {
 	if !at.Before(leaf.NotAfter) {
 		at = leaf.NotAfter.Add(-time.Second)
 	}
-	return s.verifyAt(leaf, at)
+	return s.issuedAndGood(leaf, at)
 }
 
-func (s *Service) verifyAt(leaf *x509.Certificate, at time.Time) error {
+func (s *Service) issuedAndGood(leaf *x509.Certificate, at time.Time) error {
 	_, err := leaf.Verify(x509.VerifyOptions{
 		Roots: s.pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
