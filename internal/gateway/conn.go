@@ -86,6 +86,7 @@ type conn struct {
 	why      refusal
 	code     mqtt.ReasonCode // of the DISCONNECT that says so; 0: none is sent
 	detail   error
+	goesOn   bool          // another connection took the session over and goes on with it
 	rival    *conn         // that took its place, if how the client answers is worth a look
 	expiry   time.Duration // of the session after its connection
 	subs     subscriptions

@@ -94,6 +94,7 @@ func (c *conn) takenBy(by *conn, why refusal) {
 	if !c.ended && why == endTakeOver && by.serial == c.serial && c.reading.Load() {
 		c.rival = by
 	}
+	c.goesOn = c.goesOn || !c.ended && why == endTakeOver && !by.clean
 	c.mu.Unlock()
 	c.end(why, mqtt.SessionTakenOver, nil) // [MQTT-3.1.4-3]
 }

@@ -110,6 +110,7 @@ type device struct {
 	sessions [maxSessions]*conn
 	kept     [maxSessions]*kept // state of sessions that may be resumed
 	rows     []remembered       // what Memory has of them; most have none
+	wills    []*waitingWill     // whose delay runs; at most maxSessions
 	rates    *rates             // those that buckets are of
 	buckets  []bucket
 	patience bucket // see patiencePoints
@@ -223,6 +224,7 @@ func (d *device) enter(c *conn, now time.Time) (out [maxSessions]*conn, why [max
 	}
 	alone := d.sessions == [maxSessions]*conn{}
 	d.sessions[place] = c
+	d.claimWill(c)
 	if alone {
 		if r := c.product.rates.Load(); r != nil {
 			d.back(r, c.id, now)
@@ -373,7 +375,11 @@ func (d *device) live() []*conn {
 func (d *device) drop() []remembered {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	for _, x := range d.wills {
+		x.timer.Stop()
+	}
 	rows := d.rows
+	d.wills = nil
 	d.kept, d.rows = [maxSessions]*kept{}, nil
 	return rows
 }

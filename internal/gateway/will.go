@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"crypto/x509"
 	"time"
 
+	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/mqtt"
 	"github.com/hawser-iot/hawser/internal/telemetry"
 	"github.com/hawser-iot/hawser/internal/wire"
@@ -12,6 +14,7 @@ import (
 type will struct {
 	topic, payload []byte
 	qos            mqtt.QoS
+	delay          time.Duration
 }
 
 func newWill(k *mqtt.Connect) *will {
@@ -22,24 +25,128 @@ func newWill(k *mqtt.Connect) *will {
 		topic:   append([]byte(nil), k.Will.Topic...),
 		payload: append([]byte(nil), k.Will.Payload...),
 		qos:     k.Will.QoS,
+		delay:   time.Duration(k.Will.Props.NumberOr(mqtt.PropWillDelay, 0)) * time.Second,
 	}
 }
 
-// fireWill judges the will like any message of the device, at once: a will
-// delay is not kept. Who was cut off for good has no will, and a server that
-// stops makes none: its devices are not lost.
+// waitingWill is one whose delay runs.
+type waitingWill struct {
+	clientID string
+	timer    *time.Timer
+	fire     func()
+}
+
+// fireWill judges the will like any message of the device: at once, or after
+// its delay, unless the session is resumed before (5.0, section 3.1.3.2.2). Who
+// was cut off for good has no will, and a server that stops makes none: its
+// devices are not lost.
 func (c *conn) fireWill(now time.Time) {
 	w := c.will
 	c.will = nil
 	c.mu.Lock()
-	why := c.why
+	why, delay, resumed := c.why, c.expiry, c.goesOn
 	c.mu.Unlock()
 	if w == nil || c.left || c.revoked.Load() || why == refuseStopping || why == endPanic {
 		return
 	}
-	g := c.g
+	// The session's end is the latest that a will is published.
+	if delay = min(w.delay, delay); delay <= 0 {
+		c.renew()
+		c.g.publishWill(c, c.id, w, now)
+		return
+	}
+	if resumed {
+		return // [MQTT-3.1.3-9]
+	}
+	if why == endTakeOver { // by a clean start: the session has ended
+		delay = 0
+	}
+	leaf := c.tls.ConnectionState().PeerCertificates[0]
+	heir := c.heir()
+	x := &waitingWill{clientID: c.clientID}
+	x.fire = func() { c.g.lateWill(heir, leaf, w) }
+	c.dev.holdWill(x, delay)
+}
+
+// heir is what of a connection its will needs: the rest is let go.
+func (c *conn) heir() *conn {
+	return &conn{g: c.g, dev: c.dev, product: c.product, device: c.device}
+}
+
+// holdWill has a will wait.
+func (d *device) holdWill(x *waitingWill, delay time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(d.wills) >= maxSessions { // of sessions long gone: the oldest does not wait
+		if d.wills[0].timer.Stop() {
+			go d.wills[0].fire()
+		}
+		d.wills = d.wills[1:]
+	}
+	d.wills = append(d.wills, x)
+	x.timer = time.AfterFunc(delay, func() {
+		d.mu.Lock()
+		mine := d.dropWill(x)
+		d.mu.Unlock()
+		if mine {
+			x.fire()
+		}
+	})
+}
+
+// dropWill takes a will out; false: it was taken out before. The lock is held.
+func (d *device) dropWill(x *waitingWill) bool {
+	for i, o := range d.wills {
+		if o == x {
+			d.wills = append(d.wills[:i:i], d.wills[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// claimWill ends the wait of the session that comes back: its will is not
+// published, or at once where it begins anew. The lock is held.
+func (d *device) claimWill(c *conn) {
+	for _, x := range d.wills {
+		if x.clientID != c.clientID || !d.dropWill(x) {
+			continue
+		}
+		x.timer.Stop()
+		if c.clean {
+			go x.fire()
+		}
+		return
+	}
+}
+
+// lateWill publishes a will whose delay has passed, for whoever the device is by
+// then.
+func (g *Gateway) lateWill(c *conn, leaf *x509.Certificate, w *will) {
+	g.mu.Lock()
+	if g.stopping.Load() {
+		g.mu.Unlock()
+		return
+	}
+	g.work.Add(1)
+	g.mu.Unlock()
+	defer g.work.Done()
+	defer func() {
+		if r := recover(); r != nil {
+			g.count.panics.Add(1) // no connection is there to be closed
+		}
+	}()
+	id, err := g.deps.Identity.Recheck(leaf)
+	if err != nil {
+		return
+	}
+	c.src = c.source(id)
+	defer c.src.Close()
+	g.publishWill(c, id, w, g.now())
+}
+
+func (g *Gateway) publishWill(c *conn, id identity.Identified, w *will, now time.Time) {
 	g.count.wills.Add(1)
-	c.renew()
 	refuse := func(stream []byte, r telemetry.Reason) {
 		g.count.willsRefused.Add(1)
 		g.refusedBy.add(string(r))
@@ -50,7 +157,7 @@ func (c *conn) fireWill(now time.Time) {
 	t := g.deps.Authority.Publish(c.device, w.topic)
 	switch t.Kind {
 	case wire.Telemetry:
-		if c.id.Quarantined {
+		if id.Quarantined {
 			refuse(t.Stream, telemetry.ReasonQuarantined)
 			return
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/mqtt"
 	"github.com/hawser-iot/hawser/internal/telemetry"
 	"github.com/hawser-iot/hawser/internal/wire"
@@ -17,7 +18,7 @@ func TestWillsAreJudgedWhenTheyFire(t *testing.T) {
 			p.Connect.HasWill = true
 			p.Connect.Will = mqtt.Will{QoS: 1, Retain: true, Topic: []byte(topic), Payload: []byte(payload)}
 			if p.Connect.Version == mqtt.V5 {
-				p.Connect.Will.Props.SetNumber(mqtt.PropWillDelay, 3600) // not kept: it fires at once
+				p.Connect.Will.Props.SetNumber(mqtt.PropWillDelay, 3600) // the session ends with its connection: it fires at once
 			}
 		}
 	}
@@ -65,6 +66,64 @@ func TestWillsAreJudgedWhenTheyFire(t *testing.T) {
 			t.Errorf("%s: refused for %q, want %q", s.name, refused[len(refused)-1].Reason, s.refused)
 		}
 	}
+}
+
+// TestWillDelay: a will waits for its delay, or for the end of its session if
+// that comes first, and is not published when the session is resumed before
+// [MQTT-3.1.3-9]; when it begins anew, it is published at once.
+func TestWillDelay(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	cert := d.enrol("A1")
+	want := func(what string, n int) {
+		t.Helper()
+		eventually(t, what, func() bool { after, _ := d.stored(); return len(after) >= n })
+		time.Sleep(100 * time.Millisecond)
+		if after, _ := d.stored(); len(after) != n {
+			t.Errorf("%s: %d wills are stored, want %d", what, len(after), n)
+		}
+	}
+	dies := func(id string, delay, expiry uint32) {
+		t.Helper()
+		c := d.connect(cert, mqtt.V5, id, func(p *mqtt.Packet) {
+			p.Connect.HasWill = true
+			p.Connect.Will = mqtt.Will{QoS: 1, Topic: []byte("telemetry/light"), Payload: []byte(level(0))}
+			p.Connect.Will.Props.SetNumber(mqtt.PropWillDelay, delay)
+			p.Props.SetNumber(mqtt.PropSessionExpiry, expiry)
+		})
+		before := d.g.Stats().Disconnected
+		_ = c.c.NetConn().Close() // the network went away
+		eventually(t, "the session ended", func() bool { return d.g.Stats().Disconnected == before+1 })
+	}
+	back := func(id string, clean bool) {
+		t.Helper()
+		c := d.connect(cert, mqtt.V5, id, func(p *mqtt.Packet) {
+			p.Connect.CleanStart = clean
+			p.Props.SetNumber(mqtt.PropSessionExpiry, 100)
+		})
+		c.write(&mqtt.Packet{Type: mqtt.DISCONNECT})
+		c.closed()
+	}
+	dies("waits", 1, 100)
+	time.Sleep(300 * time.Millisecond)
+	want("before its time", 0)
+	want("after its delay", 1)
+	dies("short", 3600, 1)
+	want("at the end of its session", 2)
+	dies("back", 1, 100)
+	back("back", false)
+	time.Sleep(1200 * time.Millisecond)
+	want("after the session was resumed", 2)
+	dies("anew", 3600, 100)
+	back("anew", true)
+	want("after a clean start", 3)
+	// Who is revoked has no will, whatever waits.
+	dies("gone", 1, 100)
+	if _, err := d.ids.Revoke(t.Context(), staff, "A1", identity.Why{Text: "stolen"}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1300 * time.Millisecond)
+	want("after the revocation", 3)
 }
 
 // A device reads on the topic refused why its messages were, at most once a
