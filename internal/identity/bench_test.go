@@ -121,6 +121,52 @@ func BenchmarkRenew(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "renewals/s")
 }
 
+// BenchmarkWake is the day after an outage: devices whose certificates ran out
+// renew them, and use what they got, from several connections at once. None may
+// stay behind.
+func BenchmarkWake(b *testing.B) {
+	f := newFixture(b)
+	terms := f.terms[product]
+	terms.MaySleep = 30 * 24 * time.Hour
+	f.terms[product] = terms
+	certs := make([]*x509.Certificate, b.N)
+	csrs := make([][]byte, b.N)
+	for i := range certs {
+		id := core.DeviceID(fmt.Sprintf("D%07d", i))
+		certs[i] = f.device(id)
+		csrs[i] = csrFor(b, newKey(b), id)
+	}
+	f.advance(terms.Life + 10*24*time.Hour)
+	b.ReportAllocs()
+	b.ResetTimer()
+	defer cpu(b)()
+	var next, back atomic.Int64
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			i := next.Add(1) - 1
+			chain, err := f.svc.Renew(b.Context(), certs[i], csrs[i])
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			c, err := x509.ParseCertificate(chain[0])
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			if _, err := f.svc.Identify(b.Context(), c); err != nil {
+				b.Error(err)
+				return
+			}
+			back.Add(1)
+		}
+	})
+	if n := back.Load(); n != int64(b.N) {
+		b.Errorf("%d of %d are back", n, b.N)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "devices/s")
+}
+
 // BenchmarkStart is the time to load a register of 20,000 enrolled devices.
 func BenchmarkStart(b *testing.B) {
 	const n = 20000
