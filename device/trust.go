@@ -21,6 +21,7 @@ type clock struct {
 
 	mu    sync.Mutex
 	floor time.Time
+	since time.Time // monotonic: when it was at least floor
 }
 
 // A clock that shows less than this was never set: it is older than this
@@ -28,7 +29,7 @@ type clock struct {
 const neverSet = 1735689600 // 2025-01-01T00:00:00Z
 
 func openClock(path string, now func() time.Time, built time.Time) *clock {
-	c := &clock{now: now, path: path, floor: time.Unix(neverSet, 0).UTC()}
+	c := &clock{now: now, path: path, floor: time.Unix(neverSet, 0).UTC(), since: time.Now()}
 	if built.After(c.floor) {
 		c.floor = built.UTC()
 	}
@@ -42,14 +43,16 @@ func openClock(path string, now func() time.Time, built time.Time) *clock {
 	return c
 }
 
-// read is the time as well as it is known, and whether that is the clock's.
+// read is the time as well as it is known, and whether that is the clock's. If
+// not, it is the floor and what has passed since it was known to be that late,
+// so that a device whose clock is never set renews in time all the same.
 func (c *clock) read() (at time.Time, trusted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now := c.now(); !now.Before(c.floor) {
 		return now, true
 	}
-	return c.floor, false
+	return c.floor.Add(time.Since(c.since).Truncate(time.Second)), false
 }
 
 // verifyAt is the time at which a presented chain is judged.
@@ -74,7 +77,7 @@ func (c *clock) proved(at time.Time) {
 	if at.Before(c.floor.Add(time.Hour)) {
 		return
 	}
-	c.floor = at.UTC().Truncate(time.Second)
+	c.floor, c.since = at.UTC().Truncate(time.Second), time.Now()
 	// A small file, once an hour at most: the lock also keeps writers in order.
 	// Lost, it only costs strictness about age until the clock is set again.
 	_ = writeFile(c.path, []byte(c.floor.Format(time.RFC3339)))

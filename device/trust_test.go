@@ -287,3 +287,24 @@ func TestLearnOnlyOwn(t *testing.T) {
 		t.Errorf("learnt %d certificates", len(got))
 	}
 }
+
+// TestClockGoesOn: a clock that was never set tells how much time has passed
+// since it was last known how late it is, so that a device without a battery
+// renews before its certificate runs out; on disk it moves now and then.
+func TestClockGoesOn(t *testing.T) {
+	c := openClock(filepath.Join(t.TempDir(), "time"), func() time.Time { return time.Unix(0, 0) }, time.Time{})
+	known := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	c.proved(known)
+	if at, trusted := c.read(); trusted || at.Sub(known) > time.Minute {
+		t.Errorf("at first %s, %t", at, trusted)
+	}
+	c.since = c.since.Add(-30 * 24 * time.Hour)
+	if at, trusted := c.read(); trusted || at.Before(known.Add(30*24*time.Hour)) {
+		t.Errorf("after thirty days %s, %t", at, trusted)
+	}
+	c.proved(known.Add(30 * 24 * time.Hour))
+	again := openClock(c.path, c.now, time.Time{})
+	if at, _ := again.read(); at.Before(known.Add(30*24*time.Hour)) || at.After(known.Add(31*24*time.Hour)) {
+		t.Errorf("after a restart %s", at)
+	}
+}
