@@ -73,9 +73,6 @@ func OpenFile(o FileOptions) (*File, error) {
 	return &File{o: o}, nil
 }
 
-// Destroys is how sure this backend's destruction is.
-func (f *File) Destroys() seal.Destroys { return seal.DestroysBestEffort }
-
 func checkApart(dir string, from []string) error {
 	real, err := filepath.EvalSymlinks(dir)
 	if err == nil {
