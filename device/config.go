@@ -42,6 +42,11 @@ type Config struct {
 	// device has no certificate.
 	EnrolmentCode func() (string, error)
 
+	// Keys is the hardware in which this device's private keys are made and stay,
+	// as package device/tpm has it. Default: none; keys are files in StateDir. A
+	// device that has a key in a file goes over with its next renewal.
+	Keys Keys
+
 	// CBOR sends readings as CBOR maps (RFC 8949) in place of JSON objects: the
 	// same to the server, a sixth or more shorter, and cheaper to judge. A server
 	// that is too old for it refuses them as "not-json". Default: JSON. What is
@@ -118,6 +123,7 @@ type Refusal struct {
 	Reason  string // stable word: "bad-field", "unknown-stream"; "0x87" when only a code came
 	Text    string // what is wrong and what to do; may be empty
 	Stream  string // may be empty
+	Child   string // whose reading it was; empty: the device's own, or for one that it does not have
 	Held    bool   // nothing was refused: readings wait on the device until the maker has looked
 	Dropped bool   // the reading was taken without the fields at fault
 	Count   int    // how many messages this stands for, at least 1

@@ -86,7 +86,7 @@ func Open(cfg Config) (*Device, error) {
 	}
 	d.trust = &trust{roots: roots, clock: d.clock}
 	d.trust.load(cfg.StateDir)
-	d.est = &est{addr: cfg.EnrolServer, name: cfg.nameFor(cfg.EnrolServer), serial: cfg.Serial, trust: d.trust, dial: cfg.Dial}
+	d.est = &est{addr: cfg.EnrolServer, name: cfg.nameFor(cfg.EnrolServer), serial: cfg.Serial, trust: d.trust, keys: cfg.Keys, dial: cfg.Dial}
 	return d, nil
 }
 
@@ -99,7 +99,7 @@ func (d *Device) open() (err error) {
 	if d.boot, err = nextBoot(filepath.Join(dir, "boot")); err != nil {
 		return err
 	}
-	if d.keep, err = openKeep(filepath.Join(dir, "identity")); err != nil {
+	if d.keep, err = openKeep(filepath.Join(dir, "identity"), d.cfg.Keys); err != nil {
 		return err
 	}
 	if d.orders, err = openOrders(ordersPath(dir)); err != nil {
@@ -161,6 +161,11 @@ func (d *Device) Send(stream string, r *Reading) error {
 	if !wire.ValidName([]byte(stream)) {
 		return fault(BadReading, nil, "", "stream %q is not a lower-case name", stream)
 	}
+	return d.enqueue(stream, r)
+}
+
+// enqueue is Send for a stream as the queue names it; see topicOf.
+func (d *Device) enqueue(stream string, r *Reading) error {
 	_, timed := d.clock.read()
 	// The lock spans the write so that the queue is in the order of seq.
 	d.mu.Lock()

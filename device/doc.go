@@ -37,6 +37,9 @@
 // Status.Held is set and Config.Refused is told once, with Held; when the maker
 // has looked, they are sent. A queue that is full loses its oldest.
 //
+// A hub speaks for units that have no certificate, its children, with SendFor;
+// which those are, people say at the server, and Propose asks them to.
+//
 // What it does not do: it opens no port, follows no redirect to another
 // server, takes no new root from the network, and has no password beside the
 // enrolment code, which is spent with the first certificate.

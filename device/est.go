@@ -3,7 +3,6 @@ package device
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -30,6 +29,7 @@ type est struct {
 	name   string // in the server's certificate
 	serial string
 	trust  *trust
+	keys   Keys
 	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
@@ -44,7 +44,7 @@ func (p *passing) Unwrap() error { return p.err }
 
 // enrol gets the first certificate: HTTP Basic with the serial number and the
 // enrolment code, over TLS that verified the server (RFC 7030 §4.2.1, §3.2.3).
-func (e *est) enrol(ctx context.Context, code string) (*ecdsa.PrivateKey, []*x509.Certificate, error) {
+func (e *est) enrol(ctx context.Context, code string) (*privateKey, []*x509.Certificate, error) {
 	if code == "" || len(code) > wire.MaxCode || strings.ContainsAny(code, "\r\n\x00") {
 		return nil, nil, fault(BadConfig, nil, "give the code that the server made for this serial number", "the enrolment code is empty or no code")
 	}
@@ -54,7 +54,7 @@ func (e *est) enrol(ctx context.Context, code string) (*ecdsa.PrivateKey, []*x50
 // reenrol gets the next certificate, for a new key, on the strength of the
 // present one (RFC 7030 §4.2.2). The present one may have expired: the server
 // decides (design, section 5, Identity).
-func (e *est) reenrol(ctx context.Context, id *identity) (*ecdsa.PrivateKey, []*x509.Certificate, error) {
+func (e *est) reenrol(ctx context.Context, id *identity) (*privateKey, []*x509.Certificate, error) {
 	return e.certify(ctx, wire.ESTReenrol, id, func(*http.Request) {})
 }
 
@@ -64,7 +64,7 @@ var errUnneeded = errors.New("the certificate has not run out")
 // reenrolIf is reenrol, unless over, which is asked once the server's own
 // certificate has said how late it is at least, finds that the present one has
 // not run out: then it fails with errUnneeded.
-func (e *est) reenrolIf(ctx context.Context, id *identity, over func() bool) (*ecdsa.PrivateKey, []*x509.Certificate, error) {
+func (e *est) reenrolIf(ctx context.Context, id *identity, over func() bool) (*privateKey, []*x509.Certificate, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	key, chain, err := e.certify(ctx, wire.ESTReenrol, id, func(*http.Request) {
@@ -78,7 +78,7 @@ func (e *est) reenrolIf(ctx context.Context, id *identity, over func() bool) (*e
 	return key, chain, err
 }
 
-func (e *est) certify(ctx context.Context, path string, id *identity, auth func(*http.Request)) (*ecdsa.PrivateKey, []*x509.Certificate, error) {
+func (e *est) certify(ctx context.Context, path string, id *identity, auth func(*http.Request)) (*privateKey, []*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, wire.ESTTimeout)
 	defer cancel()
 	client := e.client(id)
@@ -89,7 +89,7 @@ func (e *est) certify(ctx context.Context, path string, id *identity, auth func(
 	if err != nil {
 		return nil, nil, err
 	}
-	key, err := newKey()
+	key, err := newKey(e.keys)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make key: %w", err)
 	}

@@ -108,7 +108,7 @@ func TestHostileAnswers(t *testing.T) {
 	good := func(serial string, pub any) ([]byte, error) {
 		return b.auth.deviceCert(serial, pub, now.Add(-time.Minute), now.Add(time.Hour))
 	}
-	stolen, err := newKey()
+	stolen, err := newKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestRenewalDate(t *testing.T) {
 	life := 30 * 24 * time.Hour
 	seen := map[time.Time]bool{}
 	for range 40 {
-		key, err := newKey()
+		key, err := newKey(nil)
 		if err != nil {
 			t.Fatal(err)
 		}

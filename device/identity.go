@@ -3,8 +3,6 @@ package device
 import (
 	"bytes"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -50,7 +48,8 @@ func (id *identity) renewAt() time.Time {
 // moment leaves only whole ones. The old generation stays until the new one is
 // proven (design, section 5, Identity: renewal is two-phase).
 type keep struct {
-	dir string
+	dir  string
+	keys Keys // nil: keys are files
 	// step is called before each step that a crash may part from the next.
 	// Tests kill the process there.
 	step func(name string)
@@ -63,11 +62,11 @@ const (
 	maxIDFile  = 64 << 10
 )
 
-func openKeep(dir string) (*keep, error) {
+func openKeep(dir string, keys Keys) (*keep, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	k := &keep{dir: dir, step: func(string) {}}
+	k := &keep{dir: dir, keys: keys, step: func(string) {}}
 	return k, k.sweep()
 }
 
@@ -127,7 +126,7 @@ func (k *keep) read(gen uint64) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	cert, err := tls.X509KeyPair(chainPEM, keyPEM)
+	cert, err := k.pair(chainPEM, keyPEM)
 	if err != nil {
 		return nil, fmt.Errorf("identity %d: %w", gen, err)
 	}
@@ -135,8 +134,38 @@ func (k *keep) read(gen uint64) (*identity, error) {
 	return &identity{gen: gen, cert: cert, proven: err == nil}, nil
 }
 
+// pair puts a chain and its key together.
+func (k *keep) pair(chainPEM, keyPEM []byte) (tls.Certificate, error) {
+	var out tls.Certificate
+	for rest := chainPEM; ; {
+		var b *pem.Block
+		if b, rest = pem.Decode(rest); b == nil {
+			break
+		}
+		if b.Type == "CERTIFICATE" {
+			out.Certificate = append(out.Certificate, b.Bytes)
+		}
+	}
+	if len(out.Certificate) == 0 {
+		return out, errors.New("chain.pem holds no certificate")
+	}
+	var err error
+	if out.Leaf, err = x509.ParseCertificate(out.Certificate[0]); err != nil {
+		return out, err
+	}
+	key, err := openKey(keyPEM, k.keys)
+	if err != nil {
+		return out, err
+	}
+	if pub, ok := out.Leaf.PublicKey.(*ecdsa.PublicKey); !ok || !pub.Equal(key.Public()) {
+		return out, errors.New("the certificate is not of this key")
+	}
+	out.PrivateKey = key
+	return out, nil
+}
+
 // add stores a new identity, as the generation after the newest.
-func (k *keep) add(key *ecdsa.PrivateKey, chain []*x509.Certificate) (*identity, error) {
+func (k *keep) add(key *privateKey, chain []*x509.Certificate) (*identity, error) {
 	gen := uint64(1)
 	names, err := os.ReadDir(k.dir)
 	if err != nil {
@@ -147,17 +176,12 @@ func (k *keep) add(key *ecdsa.PrivateKey, chain []*x509.Certificate) (*identity,
 			gen = g + 1
 		}
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
 	tmp, err := os.MkdirTemp(k.dir, ".new-*") // mode 0700
 	if err != nil {
 		return nil, err
 	}
 	k.step("folder made")
-	err = newFile(filepath.Join(tmp, keyFile), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-	if err != nil {
+	if err := newFile(filepath.Join(tmp, keyFile), key.file); err != nil {
 		return nil, err
 	}
 	k.step("key written")
@@ -222,15 +246,10 @@ func (k *keep) remove(gen uint64) error {
 	return syncDir(k.dir)
 }
 
-// newKey makes a P-256 key, on the device and for this device alone (CC 3.2).
-// It stays in memory until its certificate has come, and reaches the disk
-// together with it.
-func newKey() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
-
 // checkIssued holds what a certificate from the server must be before the
 // device takes it: for this key, for a client, for this serial number, from an
 // authority under the pinned roots. It returns the chain to present.
-func (t *trust) checkIssued(serial string, key *ecdsa.PrivateKey, certs []*x509.Certificate) ([]*x509.Certificate, error) {
+func (t *trust) checkIssued(serial string, key *privateKey, certs []*x509.Certificate) ([]*x509.Certificate, error) {
 	refuse := func(format string, args ...any) error {
 		return fault(BadCertificate, nil, "ask the maker; the server's certificate policy and the device disagree", format, args...)
 	}

@@ -2,7 +2,6 @@ package device
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
 	"log/slog"
@@ -92,7 +91,7 @@ func (d *Device) Run(ctx context.Context) error {
 		id := ids[min(use, len(ids)-1)]
 		at, trusted := d.clock.read()
 		if woken && !trusted && use == 0 {
-			err := d.renewWith(ctx, id, func(ctx context.Context, id *identity) (*ecdsa.PrivateKey, []*x509.Certificate, error) {
+			err := d.renewWith(ctx, id, func(ctx context.Context, id *identity) (*privateKey, []*x509.Certificate, error) {
 				return d.est.reenrolIf(ctx, id, func() bool { at, _ := d.clock.read(); return at.After(id.leaf().NotAfter) })
 			})
 			if err == nil {
@@ -291,7 +290,7 @@ func (d *Device) renew(ctx context.Context, id *identity) error {
 	return d.renewWith(ctx, id, d.est.reenrol)
 }
 
-func (d *Device) renewWith(ctx context.Context, id *identity, ask func(context.Context, *identity) (*ecdsa.PrivateKey, []*x509.Certificate, error)) error {
+func (d *Device) renewWith(ctx context.Context, id *identity, ask func(context.Context, *identity) (*privateKey, []*x509.Certificate, error)) error {
 	d.keep.step("renewal begins")
 	key, chain, err := ask(ctx, id)
 	if err != nil {

@@ -109,7 +109,7 @@ func openSegment(dir string, id uint64) (s *segment, whole bool, err error) {
 // record is one reading as it lies in a segment.
 type record struct {
 	boot, seq uint64
-	stream    string
+	stream    string // a name, or of a child the whole topic; see topicOf
 	payload   []byte
 }
 

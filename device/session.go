@@ -268,10 +268,11 @@ func (s *session) fill() error {
 			return nil
 		}
 		id := s.takeID()
-		s.out, err = mqtt.AppendPublish(s.out[:0], mqtt.V5, []byte(wire.TelemetryPrefix+r.stream), r.payload, mqtt.AtLeastOnce, id)
+		s.out, err = mqtt.AppendPublish(s.out[:0], mqtt.V5, []byte(topicOf(r.stream)), r.payload, mqtt.AtLeastOnce, id)
 		if err != nil || len(s.out) > s.maxSend {
 			// No server could take it, now or later.
-			s.d.refused(Refusal{Reason: "too-large", Text: "The reading is larger than the server takes.", Stream: r.stream, Boot: r.boot, Seq: r.seq})
+			stream, child := streamOf(r.stream)
+			s.d.refused(Refusal{Reason: "too-large", Text: "The reading is larger than the server takes.", Stream: stream, Child: child, Boot: r.boot, Seq: r.seq})
 			if err := s.d.queue.ack(at); err != nil {
 				return fault(StateUnusable, err, "check the disk of the device", "the queue cannot be written")
 			}
@@ -347,7 +348,8 @@ func (s *session) acked(p packetIn) error {
 	if err := s.d.queue.ack(f.at); err != nil {
 		return fault(StateUnusable, err, "check the disk of the device", "the queue cannot be written")
 	}
-	r := Refusal{Via: ByAck, Reason: p.reason, Stream: f.stream, Boot: f.boot, Seq: f.seq}
+	r := Refusal{Via: ByAck, Reason: p.reason, Boot: f.boot, Seq: f.seq}
+	r.Stream, r.Child = streamOf(f.stream)
 	if f.told != nil {
 		r.Reason, r.Text = f.told.Reason, f.told.Text
 	}
@@ -398,7 +400,7 @@ func (s *session) noticed(payload []byte) {
 		s.hold(n)
 		return
 	}
-	r := Refusal{Via: ByNotice, Reason: n.Reason, Text: n.Text, Stream: n.Stream, Dropped: n.Dropped, Count: int(n.Count)}
+	r := Refusal{Via: ByNotice, Reason: n.Reason, Text: n.Text, Stream: n.Stream, Child: n.Child, Dropped: n.Dropped, Count: int(n.Count)}
 	if f, ok := s.inflight[n.PacketID]; ok && f.raw == nil {
 		if !n.Dropped {
 			f.told = &n

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -20,8 +21,20 @@ const module = "github.com/hawser-iot/hawser"
 // the test's own process, so that a change of any of them runs the test again.
 func Program(t testing.TB, name string) string {
 	t.Helper()
+	return build(t, module+"/cmd/"+name)
+}
+
+// Peer builds a program of a module that we stand on, in the version that we
+// stand on, for a test that speaks to it, and gives its path.
+func Peer(t testing.TB, pkg string) string {
+	t.Helper()
+	return build(t, pkg)
+}
+
+func build(t testing.TB, pkg string) string {
+	t.Helper()
 	if _, err := exec.LookPath("go"); err != nil {
-		t.Skipf("there is no go command to build %s with", name)
+		t.Skipf("there is no go command to build %s with", pkg)
 	}
 	root, err := Root()
 	if err != nil {
@@ -30,11 +43,11 @@ func Program(t testing.TB, name string) string {
 	if n, err := observe(root); err != nil || n < 100 {
 		t.Fatalf("looked at %d sources: %v", n, err)
 	}
-	out := filepath.Join(t.TempDir(), name)
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, module+"/cmd/"+name)
+	out := filepath.Join(t.TempDir(), path.Base(pkg))
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, pkg)
 	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if b, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v\n%s", name, err, b)
+		t.Fatalf("build %s: %v\n%s", pkg, err, b)
 	}
 	return out
 }

@@ -20,6 +20,10 @@ type Refusal struct {
 	// Stream is the stream it was sent to; empty when the topic is none.
 	Stream string `json:"stream,omitempty"`
 
+	// Child is the child that it was for; empty when it was the device's own,
+	// or for a child that the device does not have.
+	Child string `json:"child,omitempty"`
+
 	// Dropped is true when the message was taken without the fields at fault,
 	// false when nothing of it was.
 	Dropped bool `json:"dropped,omitempty"`
@@ -44,6 +48,9 @@ func AppendRefusal(dst []byte, r *Refusal) []byte {
 	}
 	if r.Stream != "" {
 		dst = AppendString(append(dst, `,"stream":`...), r.Stream)
+	}
+	if r.Child != "" {
+		dst = AppendString(append(dst, `,"child":`...), r.Child)
 	}
 	if r.Dropped {
 		dst = append(dst, `,"dropped":true`...)

@@ -12,6 +12,7 @@ const (
 	Foreign             // devices/<other id>/…, $aws/things/<other id>/…
 	Telemetry           // telemetry/<stream>
 	ChildTelemetry      // child/<id>/telemetry/<stream>
+	ChildProposal       // child/<id>/propose
 	State               // state
 	Posture             // posture, $aws/things/<own id>/defender/metrics/{json,cbor}
 	CommandReply        // command/<name>/reply/<id>
@@ -41,6 +42,7 @@ const (
 	StateTopic    = "state"
 	PostureTopic  = "posture"
 	CommandFilter = "command/#"
+	ProposeTopic  = "propose" // after child/<id>/
 )
 
 // TelemetryPrefix and AbsolutePrefix are the beginnings of topics.
@@ -56,7 +58,7 @@ type Topic struct {
 	Kind   Kind
 	Form   Form
 	Stream []byte // of Telemetry and ChildTelemetry
-	Child  []byte // of ChildTelemetry
+	Child  []byte // of ChildTelemetry and ChildProposal
 	Name   []byte // of CommandReply: the command
 	ID     []byte // of CommandReply: which call of it
 	CBOR   bool   // of Posture in the form of AWS Device Defender
@@ -91,8 +93,12 @@ func Publish(own string, topic []byte) Topic {
 	case string(first) == "child" && more:
 		child, rest, _ := bytes.Cut(rest, []byte{'/'})
 		stream, ok := bytes.CutPrefix(rest, []byte(TelemetryPrefix))
-		if ok && validID(child) && ValidName(stream) {
+		switch {
+		case !validID(child):
+		case ok && ValidName(stream):
 			t.Kind, t.Child, t.Stream = ChildTelemetry, child, stream
+		case string(rest) == ProposeTopic:
+			t.Kind, t.Child = ChildProposal, child
 		}
 	case string(first) == "command" && more:
 		name, rest, _ := bytes.Cut(rest, []byte{'/'})
