@@ -60,7 +60,7 @@ func TestBarrierEnds(t *testing.T) {
 		t.Error(err)
 	}
 	e, _ := j.current()
-	e.srv.Shutdown() // as after a fatal error inside
+	e.home.srv.Shutdown() // as after a fatal error inside
 	for range 10 {
 		_ = j.Submit(record(2), nil, 0) // fails now or later
 	}
@@ -89,7 +89,7 @@ func TestReadersComeAsFarAsAProbe(t *testing.T) {
 	}
 	got.wait(t, 1)
 	e, _ := j.current()
-	e.srv.Shutdown()
+	e.home.srv.Shutdown()
 	if err := j.Submit(record(2), got, 2); err != nil {
 		t.Fatal(err)
 	}

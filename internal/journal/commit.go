@@ -110,13 +110,12 @@ func (j *Journal) advance(e *engine, last, seq uint64) error {
 	if err := j.head.set(seq); err != nil {
 		return err
 	}
-	if e.rolled {
-		e.rolled = false
+	if e.rolled() {
 		if err := j.head.sync(); err != nil {
 			return err
 		}
 	}
-	j.change(func() { j.durable = seq })
+	j.change(func() { j.durable = max(j.durable, seq) })
 	return nil
 }
 
@@ -161,7 +160,7 @@ func isFull(err error) bool {
 
 // room says ErrDisk while the file system has less than MinFreeBytes + more.
 func (j *Journal) room(more int64) error {
-	if j.opt.MinFreeBytes < 0 && more == 0 {
+	if j.opt.Cluster != nil || j.opt.MinFreeBytes < 0 && more == 0 {
 		return nil
 	}
 	free, err := freeBytes(j.opt.Dir)
@@ -273,6 +272,10 @@ func (j *Journal) startProven() (*engine, error) {
 		return nil, err
 	}
 	_, last := j.current()
+	if e.away != nil && e.incarnation == j.incarnation && e.last < last {
+		// A server that has just become the leader may not have come so far.
+		return e, fmt.Errorf("the cluster is at %d, was at %d", e.last, last)
+	}
 	if e.incarnation != j.incarnation || e.last < last {
 		return e, fmt.Errorf("the store came back as %s at %d, was %s at %d: %w", e.incarnation, e.last, j.incarnation, last, ErrDamaged)
 	}

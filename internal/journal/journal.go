@@ -28,12 +28,20 @@ type Options struct {
 	// QueueBytes and QueueRecords bound what waits in memory for its commit;
 	// 0 means 16 MiB and 65,536 records.
 	QueueBytes, QueueRecords int
-	// CommitTimeout is when a commit counts as failed; 0 means 10 s. The
+	// CommitTimeout is when a commit counts as failed; 0 means 10 s, and 30 s in
+	// a cluster, which may have to choose a new leader. The
 	// outcome is then unknown, so its records are not acknowledged.
 	CommitTimeout time.Duration
-	Log           *slog.Logger     // nil: nowhere
-	Now           func() time.Time // required
+	// Cluster, if set, is where the records are; Dir then holds only how far
+	// they had come.
+	Cluster *Cluster
+	Log     *slog.Logger     // nil: nowhere
+	Now     func() time.Time // required
+
+	ending chan struct{} // closed by Close
 }
+
+func (o *Options) closing() <-chan struct{} { return o.ending }
 
 // Completion hears of the fate of a submitted record. (It is an alias so that
 // a package below this one can name the same type without importing it.)
@@ -115,6 +123,9 @@ func Open(ctx context.Context, opt Options) (*Journal, error) {
 	}
 	if opt.CommitTimeout == 0 {
 		opt.CommitTimeout = 10 * time.Second
+		if opt.Cluster != nil {
+			opt.CommitTimeout = awayTimeout
+		}
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
@@ -123,6 +134,13 @@ func Open(ctx context.Context, opt Options) (*Journal, error) {
 		return nil, core.E(core.Invalid, "journal-limits", "the journal's limits are too small",
 			"max_bytes is at least 4 MiB, the queue at least one batch of 900 KiB")
 	}
+	if opt.Cluster != nil {
+		if err := opt.Cluster.Check(); err != nil {
+			return nil, err
+		}
+		opt.MinFreeBytes = -1 // the disks are elsewhere
+	}
+	opt.ending = make(chan struct{})
 	if err := os.MkdirAll(opt.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the journal's folder: %w", err)
 	}
@@ -138,11 +156,14 @@ func Open(ctx context.Context, opt Options) (*Journal, error) {
 	j := &Journal{
 		opt: opt, incarnation: e.incarnation, damage: e.damage, head: head, engine: e, durable: e.last,
 		kick:    make(chan struct{}, 1),
-		closing: make(chan struct{}), stopped: make(chan struct{}),
+		closing: opt.ending, stopped: make(chan struct{}),
 	}
 	j.queue.init(opt.QueueBytes, opt.QueueRecords)
 	j.refresh(ctx)
 	go j.commitLoop()
+	if opt.Cluster != nil {
+		go j.follow()
+	}
 	return j, nil
 }
 
@@ -152,6 +173,9 @@ func checkHead(ctx context.Context, e *engine, opt Options) (*headFile, error) {
 	head, seq, err := openHead(opt.Dir, e.incarnation)
 	if err != nil {
 		return nil, err
+	}
+	if e.away != nil && e.last < seq {
+		e.catchUp(ctx, seq)
 	}
 	if e.last >= seq {
 		return head, nil
@@ -235,6 +259,11 @@ func (j *Journal) Trim(ctx context.Context, below uint64) error {
 	e, durable := j.current()
 	if e == nil {
 		return j.troubleOr(ErrClosed)
+	}
+	if e.away != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, askTimeout)
+		defer cancel()
 	}
 	below = min(below, durable)
 	info, err := e.state(ctx)

@@ -17,6 +17,7 @@ const (
 	readAheadBytes = 1 << 20 // and about so many bytes of them
 	readTimeout    = 10 * time.Second
 	readRetries    = 5
+	awayRetries    = 100 // of a cluster: while there is no leader nobody answers
 )
 
 // ErrBehind says that a reader has seen more than the journal holds: the
@@ -103,7 +104,11 @@ func (r *Reader) Next(ctx context.Context) (Batch, error) {
 		if now, _ := r.j.current(); now != e {
 			continue // the engine was replaced under us
 		}
-		if failed++; failed > readRetries {
+		retries := readRetries
+		if e.away != nil {
+			retries = awayRetries
+		}
+		if failed++; failed > retries {
 			return Batch{}, fmt.Errorf("read the journal after %d: %w", r.pos, err)
 		}
 		select {
@@ -153,10 +158,14 @@ func (r *Reader) fetch(ctx context.Context, e *engine, durable uint64) error {
 	}
 	n := min(readAhead, durable-r.pos)
 	ask := fmt.Appendf(nil, `{"seq":%d,"batch":%d,"max_bytes":%d}`, r.pos+1, n, readAheadBytes)
-	if err := r.conn.PublishRequest("$JS.API.DIRECT.GET."+streamName, r.sub.Subject, ask); err != nil {
+	if err := r.conn.PublishRequest("$JS.API.DIRECT.GET."+e.name, r.sub.Subject, ask); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	limit := readTimeout
+	if e.away != nil {
+		limit = insistEvery // an answer may have died with its server
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
 		m, err := r.sub.NextMsgWithContext(ctx)

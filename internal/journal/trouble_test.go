@@ -126,7 +126,7 @@ func TestStoreFailureIsHealed(t *testing.T) {
 	}
 
 	e, _ := j.current()
-	e.srv.Shutdown() // as after a fatal error inside
+	e.home.srv.Shutdown() // as after a fatal error inside
 	if err := j.Submit(record(50), got, 50); err != nil {
 		t.Fatal(err)
 	}
@@ -216,8 +216,8 @@ func TestDamagedBlockIsNoticed(t *testing.T) {
 
 	// Damaged under a running journal, it acknowledges nothing more.
 	e, _ := j.current()
-	e.srv.Shutdown()
-	e.srv.WaitForShutdown()
+	e.home.srv.Shutdown()
+	e.home.srv.WaitForShutdown()
 	flip(t, dir)
 	_ = j.Submit(record(100), got, 100)
 	eventually(t, "the damage shows", func() bool { return errors.Is(j.State().Trouble, ErrDamaged) })
