@@ -41,6 +41,9 @@ func canonical(p *Policy) ([]byte, error) {
 		params := c.table(len(x.Params), func(k int) (string, *object) { return x.Params[k].Name, c.value(&x.Params[k]) })
 		return x.Name, c.object().put("params", params).texts("by", x.By).yes("risky", x.Risky)
 	}))
+	if len(p.Settings) > 0 { // left out when there are none: older declarations keep their hash
+		o.put("settings", c.table(len(p.Settings), func(i int) (string, *object) { return p.Settings[i].Name, c.setting(&p.Settings[i]) }))
+	}
 	o.put("interfaces", c.list(len(p.Interfaces), func(i int) *object { return c.iface(&p.Interfaces[i]) }))
 	talks := c.list(len(p.Network.TalksTo), func(i int) *object {
 		t := &p.Network.TalksTo[i]
@@ -62,6 +65,13 @@ func canonical(p *Policy) ([]byte, error) {
 	o.put("claims", c.list(len(p.Claims), func(i int) *object {
 		return c.object().text("say", p.Claims[i].Say).texts("rests_on", p.Claims[i].RestsOn)
 	}))
+	if h := p.Hub; h != nil {
+		var products []string
+		for _, id := range h.Children {
+			products = append(products, string(id))
+		}
+		o.put("hub", c.object().texts("children", products).whole("max", h.Max).bytes())
+	}
 	if l := p.Legacy; l != nil {
 		o.put("legacy", c.object().text("auth", l.Auth).text("until", date(l.Until)).whole("max_devices", l.MaxDevices).bytes())
 	}

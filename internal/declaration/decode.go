@@ -11,17 +11,18 @@ import (
 
 // Declaration is a parsed declaration that breaks no rule.
 type Declaration struct {
-	file   string
-	p      Policy // without groups, indexes, canonical form and hash
-	fields []fieldSource
-	stream []source
-	param  []paramSource
-	iface  []source
-	to     []source
-	serve  []source
-	share  []shareSource
-	claim  []source
-	root   *node
+	file    string
+	p       Policy // without groups, indexes, canonical form and hash
+	fields  []fieldSource
+	stream  []source
+	param   []paramSource
+	setting []settingSource
+	iface   []source
+	to      []source
+	serve   []source
+	share   []shareSource
+	claim   []source
+	root    *node
 }
 
 // File is the name that Parse was given.
@@ -67,6 +68,7 @@ func decode(file string, root *node) *Declaration {
 	d.data()
 	d.services()
 	d.commands()
+	d.settings()
 	d.interfaces()
 	d.network()
 	d.updates()
@@ -76,6 +78,13 @@ func decode(file string, root *node) *Declaration {
 	c := root.get("contacts")
 	p.Contacts = Contacts{Security: text(c, "security"), Help: text(c, "help")}
 	d.claims()
+	if h := root.get("hub"); h != nil && h.kind == mapKind {
+		p.Hub = &Hub{Max: whole(h, "max")}
+		for _, id := range texts(h, "children") {
+			p.Hub.Children = append(p.Hub.Children, core.ProductID(id))
+		}
+		slices.Sort(p.Hub.Children)
+	}
 	if l := root.get("legacy"); l != nil && l.kind == mapKind {
 		p.Legacy = &Legacy{Auth: text(l, "auth"), Until: until(l, "until"), MaxDevices: whole(l, "max_devices")}
 	}

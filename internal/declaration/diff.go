@@ -25,7 +25,7 @@ func (d Direction) String() string { return [...]string{"neutral", "narrows", "w
 // Change is one difference between two versions of a product's declaration.
 type Change struct {
 	Direction Direction
-	What      string // what it is about: collection, class, purpose, reader, share, keep-time, end, protection, rate, command, interface, network, update, support, identity, legacy, claim, text
+	What      string // what it is about: collection, class, purpose, reader, share, keep-time, end, protection, rate, command, setting, interface, network, update, support, identity, hub, legacy, claim, text
 	Where     string // "data.room_temperature"
 	Text      string // in words
 }
@@ -46,6 +46,7 @@ func Diff(old, next *Policy) []Change {
 	d.services(old, next)
 	d.shares(old, next)
 	d.commands(old, next)
+	d.settings(old, next)
 	d.interfaces(old, next)
 	d.network(&old.Network, &next.Network)
 	d.updates(&old.Updates, &next.Updates)

@@ -144,7 +144,30 @@ func (d *differ) whole(old, next *Policy) {
 		return out
 	}
 	d.sets(Neutral, Neutral, "claim", "claims", "claim", says(old.Claims), says(next.Claims))
+	d.hub(old.Hub, next.Hub)
 	d.legacy(old.Legacy, next.Legacy)
+}
+
+// hub widens where devices may bring more into a home.
+func (d *differ) hub(a, b *Hub) {
+	const what, at = "hub", "hub"
+	text := func(h *Hub) []string {
+		var out []string
+		for _, id := range h.Children {
+			out = append(out, string(id))
+		}
+		return out
+	}
+	switch {
+	case a == nil && b == nil:
+	case a == nil:
+		d.add(Widening, what, at, "speaks for up to %d children: %s", b.Max, strings.Join(text(b), ", "))
+	case b == nil:
+		d.add(Narrowing, what, at, "no longer speaks for children")
+	default:
+		d.sets(Widening, Narrowing, what, at, "child product", text(a), text(b))
+		more(d, what, at, "max", a.Max, b.Max, plain)
+	}
 }
 
 func (d *differ) legacy(a, b *Legacy) {

@@ -32,6 +32,7 @@ func (j *judge) all() {
 	j.keepClasses()
 	j.groups()
 	j.commands()
+	j.settings()
 	j.interfaces()
 	j.network()
 	j.updates()

@@ -12,15 +12,18 @@ func (j *judge) commands() {
 	for _, p := range j.d.param {
 		j.value(p.source, p.Param)
 	}
-	each(j.d.root, "commands", func(c source) {
-		for _, item := range c.n.sound("by") {
-			if name, ok := strings.CutPrefix(item.text, "service:"); ok {
-				if p := j.d.root.find("services"); p == nil || !p.value.bad && p.value.find(name) == nil {
-					j.add(item.at, ruleCommandBy, fmt.Sprintf("the service %s is not declared", quote(name)), "declare it under `services`, or remove it")
-				}
+	each(j.d.root, "commands", j.by)
+}
+
+// by holds that a service which may command or set is declared.
+func (j *judge) by(c source) {
+	for _, item := range c.n.sound("by") {
+		if name, ok := strings.CutPrefix(item.text, "service:"); ok {
+			if p := j.d.root.find("services"); p == nil || !p.value.bad && p.value.find(name) == nil {
+				j.add(item.at, ruleCommandBy, fmt.Sprintf("the service %s is not declared", quote(name)), "declare it under `services`, or remove it")
 			}
 		}
-	})
+	}
 }
 
 // listens lists the protocols that a way in needs a port for.
@@ -243,6 +246,7 @@ func (j *judge) promises() {
 			}
 		}
 	}
+	j.hub()
 	l := j.d.root.get("legacy")
 	if l == nil {
 		return
@@ -252,5 +256,19 @@ func (j *judge) promises() {
 	support := j.d.root.get("support").get("security_updates_until")
 	if u != nil && support != nil && j.d.p.Legacy != nil && j.d.p.Legacy.Until.After(j.d.p.SupportUntil) {
 		j.add(u.at, ruleLegacy, fmt.Sprintf("the door closes on %s, after support has ended on %s", u.text, support.text), "let it close while security updates still come")
+	}
+}
+
+// hub holds that no hub is its own kind of child: a child has no certificate and
+// speaks for nobody.
+func (j *judge) hub() {
+	h := j.d.root.get("hub")
+	if h == nil || h.kind != mapKind {
+		return
+	}
+	for _, item := range h.sound("children") {
+		if item.text != "" && item.text == string(j.d.p.Product) {
+			j.add(item.at, ruleHub, quote(item.text)+" is this product itself", "a child has no certificate and speaks for nobody: remove it")
+		}
 	}
 }

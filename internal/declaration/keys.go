@@ -60,6 +60,7 @@ func declarationShape() *shape {
 		{Name: "streams", Required: true, rule: ruleRate, Example: "streams: {climate: {every: 60s, burst: 10, max_bytes: 512}}", Meaning: "The flows of messages, by name: a device publishes them on `telemetry/NAME`, one reading a message, in JSON, CBOR or SenML.", shape: tableOf(1, MaxStreams, namePattern, streamShape())},
 		{Name: "services", Example: "services: {app-backend: {what: Shows the room in the app, purposes: [service.control]}}", Meaning: "The maker's own apps and clouds that read fields, by name.", shape: tableOf(0, 32, namePattern, serviceShape())},
 		{Name: "commands", Example: "commands: {set_target: {params: {celsius: {type: number, unit: Cel, range: [5, 30]}}, by: [owner], risky: false}}", Meaning: "What a device can be told to do, by name.", shape: tableOf(0, 64, namePattern, commandShape())},
+		{Name: "settings", Example: "settings: {night_setback: {type: number, unit: Cel, range: [10, 20], default: 16, class: personal, keep: 30d, by: [owner], risky: false}}", Meaning: "What can be set on a device and stays until it is set anew, by name. No credentials.", shape: tableOf(0, MaxSettings, fieldPattern, settingShape())},
 		{Name: "interfaces", Required: true, rule: ruleInterface, Example: "interfaces: [{name: gateway, protocol: mqtts, direction: out, auth: device-certificate}]", Meaning: "Every way into and out of the product, wired, by radio or over the network.", shape: listOf(ruleInterface, 1, 64, interfaceShape())},
 		{Name: "network", Required: true, Example: "network: {talks_to: [{service: gateway}], wifi: [wpa2, wpa3]}", Meaning: "What the product connects to, and how.", shape: networkShape()},
 		{Name: "updates", Required: true, rule: ruleUpdates, Example: "updates: {automatic: true, check_every: 6h, deadline: {critical: 3d, high: 14d}}", Meaning: "How security updates reach the product.", shape: updatesShape()},
@@ -67,6 +68,7 @@ func declarationShape() *shape {
 		{Name: "shares", Example: "shares: {weatherco: {fields: [room_temperature], purpose: research.weather, transform: [hour], contract_until: 2027-06-30, reidentify: never}}", Meaning: "Slices of the data that other companies get, by the company's short name. Nothing else leaves.", shape: tableOf(0, 32, namePattern, shareShape())},
 		{Name: "contacts", Required: true, rule: ruleContact, Example: "contacts: {security: security@example.com, help: help@example.com}", Meaning: "Where researchers and customers turn to.", shape: contactsShape()},
 		{Name: "claims", Example: `claims: [{say: "Encrypted on its way and at rest.", rests_on: [RP-03]}]`, Meaning: "Public promises, each tied to the controls that it stands on.", shape: listOf("", 0, 64, claimShape())},
+		{Name: "hub", rule: ruleHub, Example: "hub: {children: [door-contact, bulb], max: 64}", Meaning: "Devices of this product speak for others that have no certificate: their children. Left out: they speak for themselves alone.", shape: hubShape()},
 		{Name: "legacy", Example: "legacy: {auth: own-ca, until: 2027-12-31, max_devices: 500}", Meaning: "A door, with an end, for devices in the field that cannot have a certificate of this installation yet. Over TLS, with a secret per device. Each of them counts as failing row 3.2.", shape: legacyShape()},
 	}}
 }
@@ -210,6 +212,13 @@ func claimShape() *shape {
 	return &shape{form: objectForm, keys: []Key{
 		{Name: "say", Required: true, rule: ruleClaim, Example: `say: "Encrypted on its way and at rest."`, Meaning: "The promise, word for word.", shape: textOf(1, 200, "the promise, 1 to 200 characters")},
 		{Name: "rests_on", Required: true, rule: ruleClaim, Example: "rests_on: [RP-03, MR-04]", Meaning: "The controls that make it true. While one of them is not met, the claim shows as unproven.", shape: listOf(ruleClaim, 1, 16, patternOf(ruleClaim, controlPattern, "the id of a control, such as RP-03"))},
+	}}
+}
+
+func hubShape() *shape {
+	return &shape{form: objectForm, keys: []Key{
+		{Name: "children", Required: true, rule: ruleHub, Example: "children: [door-contact, bulb]", Meaning: "The products of which it may have children, each with a declaration of its own. What a child sends is judged by that one, at its rates.", shape: listOf(ruleHub, 1, MaxChildProducts, patternOf(ruleHub, productPattern, "the id of a product: lower-case letters, digits and hyphens, a letter first"))},
+		{Name: "max", Required: true, rule: ruleHub, Unit: "children, 1 to 256", Example: "max: 64", Meaning: "How many children one hub may have at a time.", shape: wholeOf(ruleHub, 1, MaxChildren)},
 	}}
 }
 

@@ -16,6 +16,12 @@ const (
 	MaxGroups  = 32  // groups of a product: (class, readers, keep-time)
 )
 
+// Bounds of a hub.
+const (
+	MaxChildren      = 256 // that one hub may speak for
+	MaxChildProducts = 32  // of which it may have children
+)
+
 // The shortest and the longest keep-time.
 const (
 	MinKeep = time.Hour
@@ -39,6 +45,7 @@ type Policy struct {
 	Fields       []Field  // by name; the declaration order of everything that follows fields
 	Groups       []Group  // by ID
 	Commands     []Command
+	Settings     []Setting // by name
 	Interfaces   []Interface
 	Network      Network
 	Updates      Updates
@@ -48,6 +55,7 @@ type Policy struct {
 	Shares       []Share
 	Contacts     Contacts
 	Claims       []Claim
+	Hub          *Hub    // nil: its devices speak for themselves alone
 	Legacy       *Legacy // nil: the door for old devices does not exist
 }
 
@@ -282,6 +290,13 @@ type Contacts struct {
 type Claim struct {
 	Say     string
 	RestsOn []string // sorted control ids: "DM-03"
+}
+
+// Hub is for whom devices of the product may speak besides themselves: children,
+// which have no certificate (decision 015).
+type Hub struct {
+	Children []core.ProductID // sorted
+	Max      int              // of one hub, at most MaxChildren
 }
 
 // Legacy is the door for devices that cannot have a certificate of ours yet

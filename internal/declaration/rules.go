@@ -70,27 +70,30 @@ const (
 	ruleChildSelf   = "child-audience"
 	ruleChildMarket = "child-marketing"
 
-	ruleCommandBy  = "command-by"
-	ruleInterface  = "interface"
-	ruleAuth       = "interface-auth"
-	ruleCleartext  = "interface-cleartext"
-	ruleInbound    = "interface-inbound"
-	ruleTalksTo    = "network-destination"
-	ruleWiFi       = "wifi"
-	ruleTLS        = "tls"
-	ruleUpdates    = "updates"
-	ruleSupport    = "support"
-	ruleService    = "service"
-	ruleShareEnd   = "share-end"
-	ruleReidentify = "share-reidentify"
-	ruleShareField = "share-fields"
-	ruleShareWhy   = "share-purpose"
-	ruleTransform  = "share-transform"
-	ruleChildShare = "share-child"
-	ruleContact    = "contact"
-	ruleClaim      = "claim"
-	ruleClaimWords = "claim-words"
-	ruleLegacy     = "legacy"
+	ruleCommandBy     = "command-by"
+	ruleSetting       = "setting-default"
+	ruleSettingSecret = "setting-secret"
+	ruleInterface     = "interface"
+	ruleAuth          = "interface-auth"
+	ruleCleartext     = "interface-cleartext"
+	ruleInbound       = "interface-inbound"
+	ruleTalksTo       = "network-destination"
+	ruleWiFi          = "wifi"
+	ruleTLS           = "tls"
+	ruleUpdates       = "updates"
+	ruleSupport       = "support"
+	ruleService       = "service"
+	ruleShareEnd      = "share-end"
+	ruleReidentify    = "share-reidentify"
+	ruleShareField    = "share-fields"
+	ruleShareWhy      = "share-purpose"
+	ruleTransform     = "share-transform"
+	ruleChildShare    = "share-child"
+	ruleContact       = "contact"
+	ruleClaim         = "claim"
+	ruleClaimWords    = "claim-words"
+	ruleHub           = "hub"
+	ruleLegacy        = "legacy"
 
 	ruleVersionGrows = "version-grows"
 	ruleNotEarlier   = "support-not-earlier"
@@ -159,7 +162,9 @@ func Rules() []Rule {
 		{ruleChildSelf, "data", "A product with child data has the audience mixed or child.", "The duties towards children follow from it.", "Set `audience: mixed` or `audience: child`.", []string{"2.12", "2.13"}},
 		{ruleChildMarket, "data", "Child data has no marketing purpose.", "No behavioural use of children's data.", "Remove the marketing purpose.", []string{"2.13"}},
 
-		{ruleCommandBy, "commands", "A command names the roles and services that may give it; never marketing or a share.", "Settings change only by authority.", "Write for example `by: [owner]`.", []string{"3.5", "3.7"}},
+		{ruleCommandBy, "commands", "A command or setting names the roles and services that may give or set it; never marketing or a share.", "Settings change only by authority.", "Write for example `by: [owner]`.", []string{"3.5", "3.7"}},
+		{ruleSetting, "settings", "A setting has a default of its type, within its bounds.", "A device that nobody set anything on is as it was declared.", "Write for example `default: 16`.", []string{"3.7"}},
+		{ruleSettingSecret, "settings", "No setting is called like a credential (password, secret, token, key of an API).", "A credential that is set on a fleet is shared.", "Remove it; a device has a certificate of its own.", []string{"1.9"}},
 		{ruleInterface, "interfaces", "An interface says protocol, direction and authentication; a way in says also where it is, when it is open, and its port if it has one. Names are unique.", "What is not listed is a finding when it appears.", "Add what the fault names.", []string{"1.1", "4.13"}},
 		{ruleAuth, "interfaces", "Every way in has authentication; a way out without it is only dns, dhcp, mdns or ntp. Fixed passwords do not exist.", "No shared or default credential.", "Take device-certificate, owner-code or another one from the list.", []string{"1.9", "3.1", "4.13"}},
 		{ruleCleartext, "interfaces", "No interface speaks a cleartext protocol.", "Readings and commands could be read and changed on the way.", "Take the protocol over TLS: https, mqtts, coaps, wss, ssh.", []string{"2.4", "2.8"}},
@@ -179,6 +184,7 @@ func Rules() []Rule {
 		{ruleContact, "contacts", "`security` and `help` are a mail address or an https address.", "People and researchers must find the way (RFC 9116 §2.5.3).", "Write security@example.com or https://example.com/help.", []string{"5.19", "7.6"}},
 		{ruleClaim, "claims", "A claim rests on at least one control of the mission.", "A promise that nothing checks is not made.", "Add `rests_on: [RP-03]`.", []string{"8.1", "8.3"}},
 		{ruleClaimWords, "claims", "A claim says nothing that no check can show.", "“Unhackable” is never true.", "Say what is done, such as “Encrypted on its way and at rest”.", []string{"8.1"}},
+		{ruleHub, "hub", "A hub says of which products it may have children (1 to 32, not its own) and how many (1 to 256).", "People read what it may bring into a home, and a compromised hub cannot choose what its children are.", "Write `hub: {children: [door-contact], max: 64}`.", []string{"1.2", "3.6"}},
 		{ruleLegacy, "legacy", "The door for old devices says how they prove themselves (own-ca or device-token), until when (not after support ends) and for how many.", "It is a debt with a date.", "Write `legacy: {auth: own-ca, until: 2027-12-31, max_devices: 500}`.", []string{"3.1", "3.2"}},
 
 		{ruleVersionGrows, "publish", "A new version has a higher number than the one in force.", "Readings name the version that they were judged by.", "Count `version` up.", []string{"1.17"}},

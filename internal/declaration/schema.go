@@ -70,6 +70,8 @@ func (c *canon) schema(s *shape) *object {
 		o.text("type", "integer").number("minimum", s.lo).number("maximum", s.hi)
 	case booleanForm:
 		o.text("type", "boolean")
+	case scalarForm:
+		o.texts("type", []string{"number", "string", "boolean"})
 	}
 	return o
 }

@@ -24,6 +24,7 @@ const (
 	numberForm
 	integerForm
 	booleanForm
+	scalarForm // a number, a text, or true or false
 )
 
 // shape is the form of a value: the one source of the check, of the JSON Schema
@@ -126,6 +127,10 @@ func (c *checker) check(n *node, s *shape, what string, p at) {
 		}
 	case booleanForm:
 		c.is(n, boolKind, s, what)
+	case scalarForm:
+		if n.kind != numberKind && n.kind != boolKind {
+			c.is(n, textKind, s, what)
+		}
 	}
 }
 
