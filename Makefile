@@ -3,13 +3,16 @@ SHELL   := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build demo test bench soak deps lint docs trace clean
+.PHONY: help build hawser-pkcs11 demo test bench soak deps lint docs trace clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 build: ## bin/hawser and bin/hawser-agent
 	@scripts/build "$(LDFLAGS)"
+
+hawser-pkcs11: ## bin/hawser-pkcs11, with keys in a PKCS#11 token (needs a C compiler)
+	@CGO_ENABLED=1 go build -trimpath -tags pkcs11 -ldflags '$(LDFLAGS)' -o bin/hawser-pkcs11 ./cmd/hawser
 
 demo: build ## five devices, one of them bad, from declaration to proven erasure
 	@bin/hawser demo $(DEMOFLAGS)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
 )
@@ -17,6 +18,7 @@ type entry struct {
 	device core.DeviceID
 	seq    uint64
 	hash   string
+	at     int64 // Unix microseconds of the acknowledgement
 }
 
 // book is the generator's own list of what was acknowledged. Entries are
@@ -29,6 +31,7 @@ type book struct {
 	more *sync.Cond
 	wait []entry
 	n    int
+	all  []entry // in the order in which they came
 	over bool
 	err  error
 }
@@ -48,7 +51,8 @@ func openBook(name string) (*book, error) {
 func (b *book) add(e entry) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.wait = append(b.wait, e)
+	e.at = time.Now().UnixMicro()
+	b.wait, b.all = append(b.wait, e), append(b.all, e)
 	b.n++
 	b.more.Signal()
 }
@@ -57,6 +61,23 @@ func (b *book) count() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.n
+}
+
+// until is what was acknowledged up to a moment.
+func (b *book) until(at int64) map[core.DeviceID]map[uint64]string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := map[core.DeviceID]map[uint64]string{}
+	for _, e := range b.all {
+		if e.at > at {
+			break
+		}
+		if out[e.device] == nil {
+			out[e.device] = map[uint64]string{}
+		}
+		out[e.device][e.seq] = e.hash
+	}
+	return out
 }
 
 func (b *book) write() {

@@ -23,6 +23,8 @@ type options struct {
 	window, rate    int
 	span            time.Duration
 	seed            uint64
+	points          int
+	strict          bool
 	progress        func(format string, a ...any)
 }
 
@@ -47,6 +49,10 @@ type result struct {
 	LongestStart float64 `json:"longest_start_seconds"`
 	Seconds      float64 `json:"seconds"`
 	Seed         uint64  `json:"seed"`
+
+	Points  int `json:"power_failures,omitempty"`
+	Unsaved int `json:"with_unsynced_changes,omitempty"` // of the points, those at which something was not synced
+	Calls   int `json:"system_calls,omitempty"`
 }
 
 // fault says what is wrong, nil if nothing is. A run that killed nothing that
@@ -60,6 +66,10 @@ func (r *result) fault() error {
 		return errors.New("the ledger does not verify")
 	case r.Refused > 0:
 		return fmt.Errorf("%d good readings were refused", r.Refused)
+	case r.Points > 0 && (r.Unsaved*2 < r.Points || r.Acked == 0):
+		return fmt.Errorf("at %d of %d points there was nothing unsynced, %d readings acknowledged: this proves nothing", r.Points-r.Unsaved, r.Points, r.Acked)
+	case r.Points > 0:
+		return nil
 	case r.Killed != r.Rounds || r.Loaded*2 < r.Rounds || r.Acked == 0:
 		return fmt.Errorf("%d kills of %d, %d of them under load, %d readings acknowledged: this proves nothing", r.Killed, r.Rounds, r.Loaded, r.Acked)
 	}

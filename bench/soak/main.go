@@ -5,6 +5,12 @@
 // what was acknowledged, synced to disk as it goes; nothing of the comparison
 // comes from the server but what any reader gets.
 //
+// With -power the server is not killed but recorded: strace(1) writes down each
+// of its writes and syncs, and from that the folder is made again as a loss of
+// power would have left it at many moments, with what was not synced dropped,
+// kept in part, or torn. A server must start on each of them, with everything
+// that was acknowledged by then.
+//
 // It prints one JSON object and fails unless all of that holds.
 package main
 
@@ -37,7 +43,9 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.devices, "devices", 8, "devices that send")
 	flag.IntVar(&o.window, "window", 16, "readings of a device on their way at once")
 	flag.IntVar(&o.rate, "rate", 400, "readings per second and device, at most")
-	flag.DurationVar(&o.span, "span", time.Second, "a server lives up to this long under load before it is killed")
+	flag.DurationVar(&o.span, "span", time.Second, "a server lives up to this long under load before it is killed; with -power: is recorded so long")
+	flag.IntVar(&o.points, "power", 0, "instead of kills: so many moments at which the power fails (needs strace)")
+	flag.BoolVar(&o.strict, "strict", false, "with -power: names reach the disk only when their folder is synced")
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of the moments of the kills")
 	flag.Parse()
 	temporary := o.dir == ""
@@ -52,7 +60,11 @@ func run(ctx context.Context) error {
 		return err
 	}
 	o.progress = func(format string, a ...any) { fmt.Fprintf(os.Stderr, format+"\n", a...) }
-	r, err := soak(ctx, &o)
+	work := soak
+	if o.points > 0 {
+		work = powerless
+	}
+	r, err := work(ctx, &o)
 	if err == nil {
 		if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
 			return err

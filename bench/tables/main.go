@@ -70,7 +70,7 @@ func run(ctx context.Context) error {
 		{"read", "a device's day of 1,440 readings, read and decrypted", b.goBench("./internal/telemetry", "BenchmarkReadDeviceDay", "2s")},
 		{"shred", "one of 10,000 subjects shredded on the file root", b.goBench("./internal/seal", "BenchmarkShred10k", "2s")},
 		{"ledger", "the ledger at 100,000 devices", b.goBench("./internal/ledger", "BenchmarkDeviceMonth", "1x")},
-		{"projector", "rows into epoch files", b.goBench("./internal/store", "BenchmarkAppend", "1x")},
+		{"projector", "rows into epoch files, and into PostgreSQL", b.goBench("./internal/store", "BenchmarkAppend", "1x")},
 		{"checks", "every check at 100,000 devices", b.goBench("./internal/server", "BenchmarkChecks", "1x")},
 		{"pages", "the console's pages over 100,000 devices", b.goBench("./internal/console", "BenchmarkPages", "1s")},
 		{"gate", "credentials tried at the gate", b.goBench("./internal/gate", "Benchmark(Attempts|Refused)", "1s")},

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/hawser-iot/hawser/device"
+	"github.com/hawser-iot/hawser/device/tpm"
 )
 
 // Set when a release is built: -ldflags "-X main.version=… -X main.built=…",
@@ -104,6 +105,11 @@ func open(o *options, env func(string) string, stdin *bufio.Reader, log *slog.Lo
 	}
 	if cfg.Commands, err = o.commandsOf(); err != nil {
 		return nil, err
+	}
+	if o.TPM != "" {
+		if cfg.Keys, err = tpm.Open(o.TPM); err != nil { // until the program ends
+			return nil, fmt.Errorf("%w; on Linux it is /dev/tpmrm0, and the agent's user is in the group tss", err)
+		}
 	}
 	return device.Open(cfg)
 }

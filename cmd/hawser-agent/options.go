@@ -24,6 +24,7 @@ type options struct {
 	Roots       string   `json:"roots"`
 	State       string   `json:"state"`
 	CodeFile    string   `json:"code-file"`
+	TPM         string   `json:"tpm"`
 	QueueBytes  int64    `json:"queue-bytes"`
 	KeepAlive   string   `json:"keep-alive"`
 	Log         string   `json:"log"`
@@ -95,6 +96,7 @@ func (o *options) flags(fs *flag.FlagSet, part func(title string)) {
 	fs.StringVar(&o.Roots, "roots", o.Roots, "PEM `FILE` of the roots under which the server is; no other is trusted")
 	fs.StringVar(&o.State, "state", o.State, "`DIR` for key, certificates and queue")
 	fs.StringVar(&o.CodeFile, "code-file", o.CodeFile, "`FILE` with the enrolment code; - is the first line of standard input")
+	fs.StringVar(&o.TPM, "tpm", o.TPM, "make keys in the TPM 2.0 at `FILE` (/dev/tpmrm0), which never gives them out")
 	part("Readings")
 	fs.Var((*list)(&o.Simulate), "simulate", "make readings up instead of reading them; `SPEC` is \"thermostat\", or a stream and its\n"+
 		"fields: \"climate room_temperature=19.5..22.5/0.1 heating_on=bool mode=auto|eco\"; may be repeated")

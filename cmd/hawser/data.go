@@ -116,8 +116,11 @@ func readData(ctx context.Context, e *env) error {
 			done = l.Done
 		case !e.json:
 			note := ""
+			if l.VouchedBy != "" {
+				note = vouchedFor(l.VouchedBy)
+			}
 			if l.WrongClock {
-				note = "  (time of receipt: the unit sent no possible time)"
+				note += "  (time of receipt: the unit sent no possible time)"
 			}
 			paragraph(e.io.out, fmt.Sprintf("%s  %-12s %s%s", l.Time.Format("2006-01-02 15:04:05.000"), l.Stream, term.Safe(string(l.Values)), note), 25)
 		}

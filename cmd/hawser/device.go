@@ -17,14 +17,22 @@ import (
 func deviceCommands() []*command {
 	return []*command{
 		{
-			name: "device add", args: "SERIAL --product PRODUCT", nargs: [2]int{1, 1},
+			name: "device add", args: "SERIAL --product PRODUCT [--station WORD] [--hardware WORD] [--batch WORD]", nargs: [2]int{1, 1},
 			short: "register a unit and print its enrolment code",
 			long: `Registers one unit by its serial number and prints its enrolment code, once.
 Hawser keeps only a hash of it. The code is for this unit alone, is spent when
-the unit first connects with its certificate, and can be asked for again until then.`,
-			example: "hawser device add A1 --product aria-thermostat",
-			flags:   func(e *env) { e.str("product", "", "the `product` of a published declaration") },
-			run:     deviceAdd,
+the unit first connects with its certificate, and can be asked for again until then.
+Where the unit comes from is written once, as its birth record, and its digest stands in
+the ledger: station, hardware revision and batch are words that are kept for ever, so
+they name no person.`,
+			example: "hawser device add A1 --product aria-thermostat --station line-4 --hardware C --batch 2026-W47",
+			flags: func(e *env) {
+				e.str("product", "", "the `product` of a published declaration")
+				e.str("station", "", "the line or bench where it is registered, a `word`")
+				e.str("hardware", "", "hardware revision, a `word`")
+				e.str("batch", "", "batch, a `word`")
+			},
+			run: deviceAdd,
 		},
 		{
 			name: "device list", nargs: [2]int{0, 0},
@@ -106,7 +114,10 @@ func whyFlags(e *env) {
 func devicePath(e *env, tail string) string { return "/v1/devices/" + url.PathEscape(e.args[0]) + tail }
 
 func deviceAdd(ctx context.Context, e *env) error {
-	req := api.AddDeviceRequest{Device: core.DeviceID(e.args[0]), Product: core.ProductID(*e.opt["product"])}
+	req := api.AddDeviceRequest{
+		Device: core.DeviceID(e.args[0]), Product: core.ProductID(*e.opt["product"]),
+		Station: *e.opt["station"], Hardware: *e.opt["hardware"], Batch: *e.opt["batch"],
+	}
 	if err := req.Validate(); err != nil {
 		return err
 	}
@@ -176,6 +187,9 @@ func deviceList(ctx context.Context, e *env) error {
 			if d.NotAfter != nil {
 				until = d.NotAfter.Format("2006-01-02 15:04")
 			}
+			if d.Hub != "" {
+				until = "vouched for by hub " + string(d.Hub)
+			}
 			rows = append(rows, []string{string(d.Device), string(d.Product), d.State, until, yesNo(d.Connected)})
 		}
 		table(w, []string{"SERIAL", "PRODUCT", "STATE", "CERTIFICATE UNTIL (UTC)", "CONNECTED"}, rows)
@@ -208,14 +222,17 @@ func deviceShow(ctx context.Context, e *env) error {
 		} else {
 			rows = append(rows, []string{"subject", "none: its readings are acknowledged, dropped and counted; `hawser device reopen` begins an ownership"})
 		}
+		switch {
+		case d.Hub != "":
+			rows = append(rows, []string{"vouched for by", "hub " + string(d.Hub) + ", since " + d.HubSince.Format("2006-01-02 15:04 MST") + "; it has no certificate of its own"})
+		case d.Child:
+			rows = append(rows, []string{"vouched for by", "no hub at present; `hawser child adopt HUB " + string(d.Device) + "` gives it one"})
+		}
 		if d.NotAfter != nil {
 			rows = append(rows, []string{"certificate", d.Certificate + ", until " + d.NotAfter.Format("2006-01-02 15:04 MST")})
 		}
 		if b := d.Birth; b != nil {
-			rows = append(rows, []string{"added", b.Added.Format("2006-01-02 15:04 MST") + ", by " + b.By})
-			if b.Enrolled != nil {
-				rows = append(rows, []string{"enrolled", b.Enrolled.Format("2006-01-02 15:04 MST") + ", key made by the " + b.KeyOrigin})
-			}
+			rows = append(rows, birthRows(b)...)
 		}
 		table(w, []string{"device", string(d.Device)}, rows)
 		if d.Counts != nil {
@@ -224,6 +241,33 @@ func deviceShow(ctx context.Context, e *env) error {
 		}
 		printRefusals(w, d.Refusals)
 	})
+}
+
+// birthRows is where a unit comes from (CC 1.7).
+func birthRows(b *api.Birth) [][]string {
+	added := b.Added.Format("2006-01-02 15:04 MST") + ", by " + b.By
+	if b.Station != "" {
+		added += ", at " + b.Station
+	}
+	rows := [][]string{{"added", added}}
+	if b.Door != "" {
+		rows = append(rows, []string{"came by", b.Door})
+	}
+	for _, x := range [][]string{{"hardware", b.Hardware}, {"batch", b.Batch}, {"factory source", b.Source}} {
+		if x[1] != "" {
+			rows = append(rows, x)
+		}
+	}
+	if b.Enrolled != nil {
+		rows = append(rows, []string{"enrolled", b.Enrolled.Format("2006-01-02 15:04 MST") + ", key made by the " + b.KeyOrigin})
+	}
+	if b.Key != "" {
+		rows = append(rows, []string{"first key", b.Key})
+	}
+	if b.Digest != "" {
+		rows = append(rows, []string{"birth record", b.Digest + "  (the digest that stands in the ledger)"})
+	}
+	return rows
 }
 
 // printRefusals says how often, and when last, connections were refused or

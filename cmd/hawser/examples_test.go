@@ -3,7 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -21,13 +28,14 @@ import (
 )
 
 // story is the order in which the examples are typed. `observe` wants a broker,
+// `migrate` a PostgreSQL server (TestMigrateExample),
 // `demo` and `serve` go on until they are stopped: they are run elsewhere.
 var story = []string{
 	"config describe", "config check", "version", "declaration check", "declaration diff", "declaration schema",
 	"declaration list", "declaration publish", "review list", "review take-back", "device list", "device add", "device kit", "ENROL", "device code", "status", "doctor", "device show", "counts", "command give", "command list", "command show", "command cancel",
 	"check list", "check run", "check claims", "check selftest", "waiver list", "waiver end",
-	"people founder", "people list", "JOIN", "people roles", "people assessor", "people disable", "people erase", "people refound", "evidence key", "sample begin", "sample draw", "sample show", "sample list", "evidence export", "evidence verify", "evidence sign", "ledger key", "witness", "probe", "device certify", "device verify", "read", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
-	"backup", "erase", "ledger show", "device reopen", "device revoke", "demo search", "STOP", "ledger new-origin", "restore",
+	"people founder", "people list", "JOIN", "people roles", "people assessor", "people disable", "people erase", "people refound", "evidence key", "sample begin", "sample draw", "sample show", "sample list", "evidence export", "evidence verify", "evidence sign", "ledger key", "witness", "probe", "device certify", "device verify", "read", "service add", "service certificate", "service list", "service show", "service webhook", "service revoke", "factory line", "factory authority", "factory list", "factory show", "factory end", "LEGACY", "legacy token", "legacy authority", "legacy certificate", "legacy list", "legacy withdraw", "legacy end", "authority renew", "authority show", "hold place", "hold list", "hold release", "device release", "clock confirm", "ledger export", "ledger verify",
+	"HUBS", "child add", "child list", "child adopt", "child move", "child remove", "backup", "erase", "ledger show", "device reopen", "device revoke", "demo search", "STOP", "ledger new-origin", "restore",
 }
 
 // words splits a command line as a shell does, and leaves out where its output
@@ -57,7 +65,7 @@ func TestExamplesWork(t *testing.T) {
 		t.Run(form, func(t *testing.T) { typeAll(t, agent, examples, form == "programs") })
 	}
 	for _, c := range commands() {
-		if !slices.Contains(append(story, "demo", "serve", "init", "observe", "simulate"), c.name) {
+		if !slices.Contains(append(story, "demo", "serve", "init", "observe", "simulate", "migrate"), c.name) {
 			t.Errorf("nobody types the example of %s", c.name)
 		}
 	}
@@ -115,7 +123,7 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 				continue
 			}
 			line := strings.NewReplacer("/srv/hawser-restored", dir+"/restored", "/srv/hawser", dir+"/hawser", "/etc/hawser", dir+"/hawser",
-				"/mnt/backups/", dir+"/", "h-4f2a", hold, "pabcdefghijkl", person, "rabcdefghijklmnop", review, "cabcdefghijklmnop", told, "sabcdefghijklmnop", sample, "https://localhost:8443", door, "https://maker.example --devices maker.example:8883", outside, "--log-key KEY", "--log-key "+ledgerKey, "root.pem", dir+"/hawser/keys/ca/root.pem", "2026-12-31", time.Now().UTC().AddDate(0, 1, 0).Format(time.DateOnly), "2026-11-01", time.Now().UTC().AddDate(0, -1, 0).Format(time.DateOnly),
+				"/mnt/backups/", dir+"/", "/media/usb/ca-root", dir+"/hawser/keys/ca-root", "h-4f2a", hold, "pabcdefghijkl", person, "rabcdefghijklmnop", review, "cabcdefghijklmnop", told, "sabcdefghijklmnop", sample, "https://localhost:8443", door, "https://maker.example --devices maker.example:8883", outside, "--log-key KEY", "--log-key "+ledgerKey, "root.pem", dir+"/hawser/keys/ca/root.pem", "2027-06-30", time.Now().UTC().AddDate(0, 6, 0).Format(time.DateOnly), "2026-12-31", time.Now().UTC().AddDate(0, 1, 0).Format(time.DateOnly), "2026-11-01", time.Now().UTC().AddDate(0, -1, 0).Format(time.DateOnly),
 				"clock confirm 2026-11-22", "clock confirm "+time.Now().UTC().Format(time.DateOnly)).Replace(c.example)
 			args := words(line)[1:]
 			if programs && !slices.Contains(args, "--json") {
@@ -128,7 +136,7 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 	}
 
 	run("init", example("init")...)
-	write("hawser/config.yaml", "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nconsole: 127.0.0.1:0\n")
+	write("hawser/config.yaml", "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nconsole: 127.0.0.1:0\nservices: 127.0.0.1:0\n")
 	write("restored/config.yaml", strings.ReplaceAll("ca: K/ca\nroots: K/roots\nkeyring: [K/keyring-a/keyring, K/keyring-b/keyring]\nledger_key: K/ledger.key\ncheckpoint: K/checkpoint\n", "K", dir+"/hawser/keys"))
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
@@ -149,12 +157,33 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	enrolment := ""
+	enrolment, codes := "", regexp.MustCompile(`[0-9A-Z]{5}(-[0-9A-Z]{5})+`)
 	for _, name := range story {
 		switch name {
 		case "ENROL":
-			enrol(t, agent, dir, enrolment)
+			enrol(t, agent, dir, "A1", enrolment, "climate room_temperature=21.4..21.4")
 			continue
+		case "HUBS":
+			for _, file := range []string{"nest-hub.yaml", "leaf-contact.yaml"} {
+				run("declaration publish", "declaration", "publish", "examples/"+file)
+			}
+			for _, hub := range []string{"H1", "H2"} {
+				out := run("device add", "device", "add", hub, "--product", "nest-hub")
+				enrol(t, agent, dir, hub, codes.FindString(out), "health radio_load=3..3")
+			}
+			continue
+		case "LEGACY": // products with a door for old devices, and what these have
+			for product, auth := range map[string]string{"old-lamp": "device-token", "old-camera": "own-ca"} {
+				text := strings.NewReplacer("product: aria-thermostat", "product: "+product).Replace(string(aria))
+				write(product+".yaml", text+"\nlegacy: {auth: "+auth+", until: "+time.Now().UTC().AddDate(0, 1, 0).Format(time.DateOnly)+", max_devices: 10}\n")
+				run("declaration publish", "declaration", "publish", product+".yaml")
+			}
+			legacyFiles(t, write)
+			continue
+		case "child adopt": // of what the hub said
+			if _, err := store.Behind(t.Context(), dir+"/hawser/data/control.db", `INSERT INTO child_proposal (hub, child, first_us, last_us) VALUES ('H1', 'K2', 1, 1)`); err != nil {
+				t.Fatal(err)
+			}
 		case "STOP":
 			stop()
 			if code := <-ended; code != exitOK {
@@ -206,6 +235,10 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 				t.Fatalf("people: %v, %v", all, err)
 			}
 			person = all[len(all)-1].Person // a founder, and then the assessor
+		case "factory line": // what comes from the factory
+			factoryFiles(t, write)
+		case "service certificate": // its key is made elsewhere
+			write("app-backend.csr", serviceRequest(t))
 		case "witness": // stands beside the server here, not on another machine
 			var k api.LedgerKey
 			if err := json.Unmarshal([]byte(run("ledger key", "ledger", "key", "--json", "--home", dir+"/hawser")), &k); err != nil {
@@ -242,7 +275,7 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 		out := run(name, example(name)...)
 		switch name {
 		case "device add":
-			enrolment = regexp.MustCompile(`[0-9A-Z]{5}(-[0-9A-Z]{5})+`).FindString(out)
+			enrolment = codes.FindString(out)
 		case "sample show":
 			if !strings.Contains(out, "A1") {
 				t.Errorf("the only unit was not drawn: %s", out)
@@ -277,6 +310,20 @@ func typeAll(t *testing.T, agent, examples string, programs bool) {
 	}
 }
 
+// serviceRequest is what openssl makes on a service's own machine.
+func serviceRequest(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "app-backend"}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+}
+
 // runWith is run with a log of its own.
 func runWith(ctx context.Context, log *bytes.Buffer, args ...string) int {
 	return run(ctx, args, stdio{in: strings.NewReader(""), out: log, err: log})
@@ -284,7 +331,7 @@ func runWith(ctx context.Context, log *bytes.Buffer, args ...string) int {
 
 // enrol lets a real agent get its certificate and send one reading: the first
 // that a newcomer sees, so it must not be one from before there was an owner.
-func enrol(t *testing.T, agent, dir, code string) {
+func enrol(t *testing.T, agent, dir, serial, code, sends string) {
 	t.Helper()
 	_, out, _ := try(t, "status", "--json")
 	var s struct {
@@ -298,10 +345,45 @@ func enrol(t *testing.T, agent, dir, code string) {
 	if err := os.WriteFile(file, []byte(code+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), agent, "--serial", "A1", "--server", s.Devices, "--enrol-server", s.HTTPS,
-		"--roots", filepath.Join(dir, "hawser/keys/ca/root.pem"), "--state", filepath.Join(dir, "a1"), "--code-file", file, "--flush-for", "20s",
-		"--simulate", "climate room_temperature=21.4..21.4", "--count", "1")
+	cmd := exec.CommandContext(t.Context(), agent, "--serial", serial, "--server", s.Devices, "--enrol-server", s.HTTPS,
+		"--roots", filepath.Join(dir, "hawser/keys/ca/root.pem"), "--state", filepath.Join(dir, "state-"+serial), "--code-file", file, "--flush-for", "20s",
+		"--simulate", sends, "--count", "1")
 	if b, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("agent: %v\n%s", err, b)
+	}
+}
+
+// legacyFiles are the tokens of old lamps, and an old camera's certificate under
+// an authority of the maker's.
+func legacyFiles(t *testing.T, write func(name, text string)) {
+	t.Helper()
+	write("old-lamps.csv", "serial\nL1\nL2\n")
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leafKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	ca := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "works"}, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "K77"}, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	for _, c := range []struct {
+		name string
+		tmpl *x509.Certificate
+		pub  any
+	}{{"works-ca.pem", ca, key.Public()}, {"cameras.pem", leaf, leafKey.Public()}} {
+		der, err := x509.CreateCertificate(rand.Reader, c.tmpl, ca, c.pub, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(c.name, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
 	}
 }

@@ -87,7 +87,7 @@ func newKitHome(t *testing.T) *kitHome {
 	t.Helper()
 	k := &kitHome{t: t, home: filepath.Join(t.TempDir(), "h")}
 	k.hawser("init", "--environment", "test")
-	if err := os.WriteFile(filepath.Join(k.home, "config.yaml"), []byte("devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nconsole: 127.0.0.1:0\nnames: [localhost, 127.0.0.1]\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(k.home, "config.yaml"), []byte("devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nconsole: 127.0.0.1:0\nservices: 127.0.0.1:0\nnames: [localhost, 127.0.0.1]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())

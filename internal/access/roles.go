@@ -68,9 +68,16 @@ func Permissions() []Permission {
 
 		{"device.list", []Role{Administrator, Operator, Support, Security}, !risky, !approver},
 		{"device.add", []Role{Operator}, !risky, !approver},
+		{"child.add", []Role{Operator}, !risky, !approver},
+		{"child.move", []Role{Operator}, risky, !approver},
+		{"authority.renew", []Role{Administrator}, risky, !approver},
+		{"factory.trust", []Role{Administrator, Security}, risky, !approver},
 		{"device.revoke", []Role{Operator, Security}, risky, !approver},
 		{"device.release", []Role{Security}, risky, !approver},
 		{"device.reopen", []Role{Operator}, !risky, !approver},
+		{"service.list", []Role{Administrator, Operator, Security, Auditor}, !risky, !approver},
+		{"service.add", []Role{Administrator}, risky, !approver},
+		{"service.revoke", []Role{Administrator, Security}, risky, !approver},
 		{"command.give", []Role{Support}, !risky, !approver},
 
 		{"data.read", []Role{Support}, !risky, !approver},

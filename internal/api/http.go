@@ -165,7 +165,11 @@ func Handler(routes []Route, o Options) (http.Handler, error) {
 		}
 		mux.HandleFunc(rt.Pattern, func(rw http.ResponseWriter, r *http.Request) {
 			w := &answer{ResponseWriter: rw, stall: o.Stall}
-			r.Body = http.MaxBytesReader(rw, r.Body, maxBodyBytes)
+			limit := int64(maxBodyBytes)
+			if rt.Pattern == listPattern {
+				limit = maxListRequestBytes
+			}
+			r.Body = http.MaxBytesReader(rw, r.Body, limit)
 			defer func() {
 				if v := recover(); v == http.ErrAbortHandler {
 					panic(v)

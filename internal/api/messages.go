@@ -7,6 +7,7 @@ import (
 
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
+	"github.com/hawser-iot/hawser/internal/identity"
 )
 
 // PublishRequest asks to publish a declaration: the text of the YAML file.
@@ -53,17 +54,25 @@ func ChangeOf(c declaration.Change) Change {
 
 // AddDeviceRequest registers one unit and asks for its enrolment code.
 type AddDeviceRequest struct {
-	Device  core.DeviceID  `json:"device"`
-	Product core.ProductID `json:"product"`
+	Device   core.DeviceID  `json:"device"`
+	Product  core.ProductID `json:"product"`
+	Station  string         `json:"station,omitempty"`  // where it is registered: a line, a bench; a word, none: by-hand
+	Hardware string         `json:"hardware,omitempty"` // revision, a word
+	Batch    string         `json:"batch,omitempty"`    // a word
 }
 
-// Validate checks the form of both ids.
+// Validate checks the form of both ids, and of what its birth record keeps.
 func (r *AddDeviceRequest) Validate() error {
 	if !r.Device.Valid() {
 		return core.E(core.Invalid, "device-id", "the serial number is not in the form of a device id", "use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit")
 	}
 	if !r.Product.Valid() {
 		return core.E(core.Invalid, "product-id", "the product is not in the form of a product id", "use the `product` of its declaration")
+	}
+	for _, w := range []string{r.Station, r.Hardware, r.Batch} {
+		if !identity.ValidBirthWord(w) {
+			return core.E(core.Invalid, "birth-word", "station, hardware revision or batch is no word of 64 characters", "use up to 64 letters, digits, '.', '_', '/', '+' and '-'; they are kept for ever, so they name no person")
+		}
 	}
 	return nil
 }
@@ -85,8 +94,11 @@ type Device struct {
 	Certificate string         `json:"certificate,omitempty"`
 	NotAfter    *time.Time     `json:"certificate_until,omitempty"`
 	Connected   bool           `json:"connected"`
-	Quarantined *time.Time     `json:"quarantined,omitempty"` // since when
-	Suspicion   string         `json:"suspicion,omitempty"`   // why, a word
+	Quarantined *time.Time     `json:"quarantined,omitempty"`        // since when
+	Suspicion   string         `json:"suspicion,omitempty"`          // why, a word
+	Child       bool           `json:"child,omitempty"`              // it has no certificate: a hub vouches for it
+	Hub         core.DeviceID  `json:"vouched_for_by_hub,omitempty"` // of a child: which one; none: no hub speaks for it at present
+	HubSince    *time.Time     `json:"hub_since,omitempty"`
 	Counts      *Counts        `json:"counts,omitempty"`
 	Birth       *Birth         `json:"birth,omitempty"`    // only of one device
 	Refusals    []Refusal      `json:"refusals,omitempty"` // only of one device
@@ -96,9 +108,16 @@ type Device struct {
 type Birth struct {
 	Added     time.Time  `json:"added"`
 	By        string     `json:"by"`
-	CodeBits  int        `json:"code_bits"`            // strength of its enrolment code
+	Station   string     `json:"station,omitempty"`    // where it was registered
+	Door      string     `json:"door,omitempty"`       // how it first gets a certificate: enrolment-code, factory-list, factory-ca
+	Hardware  string     `json:"hardware,omitempty"`   // revision
+	Batch     string     `json:"batch,omitempty"`      //
+	Source    string     `json:"source,omitempty"`     // SHA-256 of the factory's list or authority
+	CodeBits  int        `json:"code_bits"`            // strength of its enrolment code; 0: it came without one
 	KeyOrigin string     `json:"key_origin,omitempty"` // device: it made its own key
+	Key       string     `json:"key_sha256,omitempty"` // of its first public key
 	Enrolled  *time.Time `json:"enrolled,omitempty"`   // first handshake
+	Digest    string     `json:"digest,omitempty"`     // of the birth record, as the ledger has it
 }
 
 // Refusal is one connection that was refused or ended (CC 4.17).
@@ -167,6 +186,7 @@ type ReadLine struct {
 	Boot       *uint64         `json:"boot,omitempty"`
 	Seq        *uint64         `json:"seq,omitempty"`
 	WrongClock bool            `json:"wrong_clock,omitempty"`
+	VouchedBy  core.DeviceID   `json:"vouched_for_by_hub,omitempty"` // of a child: the hub on whose session it came in; "?": its certificate is not kept any more
 	Values     json.RawMessage `json:"values,omitempty"`
 	Done       *ReadDone       `json:"done,omitempty"`
 	Problem    *Problem        `json:"problem,omitempty"` // the answer broke off here

@@ -60,6 +60,7 @@ type Deps struct {
 	Reviews      Reviews
 	Samples      Samples
 	Commands     Commands
+	Services     Services
 }
 
 type handlers struct{ Deps }
@@ -93,7 +94,7 @@ func Routes(d Deps) []Route {
 		{"GET /v1/ledger/export", "ledger.read", h.export},
 		{"GET /v1/ledger/checkpoint", "ledger.read", h.checkpoint},
 		{"POST /v1/verify", "ledger.read", h.verify},
-	}, slices.Concat(proofRoutes(h), peopleRoutes(h), reviewRoutes(h), sampleRoutes(h), commandRoutes(h))...)
+	}, slices.Concat(childRoutes(h), proofRoutes(h), peopleRoutes(h), reviewRoutes(h), sampleRoutes(h), commandRoutes(h), serviceRoutes(h), factoryRoutes(h), legacyRoutes(h), authorityRoutes(h))...)
 }
 
 func deviceIn(r *http.Request) (core.DeviceID, error) {
@@ -205,6 +206,9 @@ func (h handlers) show(d identity.Device) Device {
 	if !d.Serial.IsZero() {
 		out.Certificate, out.NotAfter = d.Serial.String(), &d.NotAfter
 	}
+	if out.Child = d.Child; d.Hub != "" {
+		out.Hub, out.HubSince = d.Hub, &d.HubSince
+	}
 	if !d.Quarantined.IsZero() {
 		out.Quarantined, out.Suspicion = &d.Quarantined, d.Suspicion
 	}
@@ -246,11 +250,28 @@ func (h handlers) device(w http.ResponseWriter, r *http.Request, _ core.Actor) e
 	if err != nil {
 		return err
 	}
-	out.Birth = &Birth{Added: b.Time, By: b.Operator, CodeBits: b.CodeBits, KeyOrigin: b.KeyOrigin}
-	if !b.Enrolled.IsZero() {
-		out.Birth.Enrolled = &b.Enrolled
-	}
+	out.Birth = birthOf(&b)
 	return writeJSON(w, out)
+}
+
+func birthOf(b *identity.BirthRow) *Birth {
+	out := &Birth{
+		Added: b.Time, By: b.Operator, Station: b.Station, Door: string(b.Door), Hardware: b.Hardware, Batch: b.Batch,
+		CodeBits: b.CodeBits, KeyOrigin: b.KeyOrigin,
+	}
+	if !b.Source.IsZero() {
+		out.Source = b.Source.String()
+	}
+	if !b.Key.IsZero() {
+		out.Key = b.Key.String()
+	}
+	if !b.Enrolled.IsZero() {
+		out.Enrolled = &b.Enrolled
+	}
+	if b.Salt != [16]byte{} {
+		out.Digest = b.Digest().String()
+	}
+	return out
 }
 
 func (h handlers) addDevice(w http.ResponseWriter, r *http.Request, by core.Actor) error {
@@ -258,7 +279,9 @@ func (h handlers) addDevice(w http.ResponseWriter, r *http.Request, by core.Acto
 	if err := decode(r, &req); err != nil {
 		return err
 	}
-	code, err := h.Devices.AddDevice(r.Context(), by, req.Product, req.Device)
+	code, err := h.Devices.Register(r.Context(), by, identity.Registration{
+		Device: req.Device, Product: req.Product, Station: req.Station, Hardware: req.Hardware, Batch: req.Batch,
+	})
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,8 @@ type ProductFacts struct {
 	Aggregates bool           `json:"aggregates,omitempty"` // a field lives on in an aggregate
 	Wireless   bool           `json:"wireless"`             // it joins a Wi-Fi network
 	Commands   int            `json:"commands"`
-	Risky      int            `json:"risky"` // commands that need a second factor or person
+	Settings   int            `json:"settings,omitempty"`
+	Risky      int            `json:"risky"` // commands and settings that need a second factor or person
 	Shares     int            `json:"shares"`
 }
 
@@ -43,7 +44,7 @@ func FactsOf(in []*declaration.Policy) Facts {
 			Product: p.Product, Policy: p.Hash.String(), Level: int(four.Level), Why: four.Why,
 			Class: four.Class.String(), Harm: four.Harm.String(), Audience: p.Audience.String(),
 			Children: p.Audience != declaration.GeneralAudience, Health: p.Health,
-			Wireless: len(p.Network.WiFi) > 0, Commands: len(p.Commands), Shares: len(p.Shares),
+			Wireless: len(p.Network.WiFi) > 0, Commands: len(p.Commands), Settings: len(p.Settings), Shares: len(p.Shares),
 		}
 		for i := range p.Fields {
 			x.field(&p.Fields[i])
@@ -53,10 +54,22 @@ func FactsOf(in []*declaration.Policy) Facts {
 				x.Risky++
 			}
 		}
+		for i := range p.Settings {
+			x.setting(&p.Settings[i])
+		}
 		f.Products = append(f.Products, x)
 	}
 	slices.SortFunc(f.Products, func(a, b ProductFacts) int { return strings.Compare(string(a.Product), string(b.Product)) })
 	return f
+}
+
+func (p *ProductFacts) setting(s *declaration.Setting) {
+	p.Children = p.Children || s.Class == declaration.Child
+	p.Health = p.Health || s.Class == declaration.Health
+	p.Guarded = p.Guarded || s.Class >= declaration.Sensitive
+	if s.Risky {
+		p.Risky++
+	}
 }
 
 func (p *ProductFacts) field(f *declaration.Field) {
@@ -90,9 +103,9 @@ func moots() []moot {
 			func(p *ProductFacts) string { return "its audience is " + p.Audience },
 		},
 		{"2.14", func(p *ProductFacts) bool { return p.Health }, "collects anything about health", class},
-		{"3.7", func(p *ProductFacts) bool { return p.Commands > 0 }, "has a setting to change", always("it declares no command")},
+		{"3.7", func(p *ProductFacts) bool { return p.Commands > 0 || p.Settings > 0 }, "has a setting to change", always("it declares no command and no setting")},
 		{
-			"3.8", func(p *ProductFacts) bool { return p.Commands > 0 || p.Guarded },
+			"3.8", func(p *ProductFacts) bool { return p.Commands > 0 || p.Settings > 0 || p.Guarded },
 			"does or shows anything that more than a session should guard",
 			func(p *ProductFacts) string { return "it declares no command, and " + class(p) },
 		},

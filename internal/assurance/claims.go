@@ -44,6 +44,7 @@ func ClaimsOf(in []*declaration.Policy, s *State) []ClaimState {
 				}
 				cs.RestsOn = append(cs.RestsOn, rest)
 			}
+			atReaders(&cs, p, &c, s)
 			out = append(out, cs)
 		}
 	}

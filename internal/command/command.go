@@ -122,5 +122,6 @@ type Listening struct {
 	Subject  core.Subject // whose it was
 	ClientID string
 	Topics   uint16    // the gateway's bits
+	Inbox    []byte    // the gateway's, of messages at QoS 2; nil: none ever came
 	Until    time.Time // zero: it is to be dropped
 }

@@ -24,6 +24,7 @@ import (
 type Owned struct {
 	Subject core.Subject // zero: nobody's
 	Product core.ProductID
+	Child   bool // it has no session of its own: a hub speaks for it
 }
 
 // Keys seal and open values under a subject's key; *seal.Keyring.
@@ -146,6 +147,9 @@ func (s *Service) Give(ctx context.Context, by core.Actor, q Request) (Command, 
 	}
 	if owned.Subject.IsZero() {
 		return Command{}, core.E(core.Conflict, "unowned", "the device belongs to nobody: there is nobody for whom it could be told to do something", "`hawser device show "+string(q.Device)+"` says since when")
+	}
+	if owned.Child {
+		return Command{}, core.E(core.Conflict, "not-yet", "commands to children of hubs are not brought yet", "a child has no session of its own; tell its hub, if its declaration lets you")
 	}
 	pol, err := s.d.Policy(ctx, owned.Product)
 	if err != nil {

@@ -107,9 +107,10 @@ func furnish(t *testing.T) *world {
 		w.publish(t, strings.NewReplacer("version: 3", "version: 4", "precision: 0.1 ", "precision: 0.5 ").Replace(source))
 		w.now = w.now.Add(time.Second)
 		w.publish(t, strings.NewReplacer("version: 3", "version: 5", "precision: 0.1 ", "precision: 0.5 ", "readers: [owner, support]", "readers: [owner, security, support]").Replace(source))
-		for _, p := range []string{"pulse-band", "story-bear", "yard-gate"} {
+		for _, p := range []string{"pulse-band", "story-bear", "yard-gate", "nest-hub", "leaf-contact"} {
 			w.publish(t, example(t, p))
 		}
+		w.family(t)
 		for i := range 64 {
 			p := []core.ProductID{"aria-thermostat", "pulse-band", "yard-gate"}[i%3]
 			if i%9 == 8 {
@@ -190,6 +191,8 @@ func pagesToSee() [][2]string {
 		{"product-diff", "/product/aria-thermostat?from=3&to=5"},
 		{"devices", "/devices"},
 		{"device", "/device/NW-24-00000"},
+		{"hub", "/device/HUB-1"},
+		{"child", "/device/LEAF-1"},
 		{"refusals", "/refusals"},
 		{"people", "/people"},
 		{"ledger", "/ledger"},

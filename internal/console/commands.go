@@ -82,7 +82,7 @@ func (c *Console) tellViewOf(ctx context.Context, p *declaration.Policy, d ident
 	for i := range p.Commands {
 		x := &p.Commands[i]
 		at := slices.IndexFunc(x.By, func(role string) bool { return slices.Contains(v.Roles, role) })
-		if at < 0 || x.Risky || !v.Holds("command.give") {
+		if at < 0 || x.Risky || d.Child || !v.Holds("command.give") {
 			view.Barred = append(view.Barred, x.Name)
 			continue
 		}

@@ -34,6 +34,11 @@ type Devices interface {
 	Find(identity.Query) identity.Found
 	Device(core.DeviceID) (identity.Device, error)
 	Birth(context.Context, core.DeviceID) (identity.BirthRow, error)
+	// Children and Proposals are those of a hub; Holder is whose a certificate
+	// is or was, "" when it is not kept.
+	Children(hub core.DeviceID) ([]identity.Device, error)
+	Proposals(ctx context.Context, hub core.DeviceID) ([]identity.Proposal, error)
+	Holder(context.Context, identity.Serial) (core.DeviceID, error)
 	Counts() identity.Counts
 	// Refusals is how often enrolment, renewal and admission were refused
 	// since the start, by reason.

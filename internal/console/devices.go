@@ -40,14 +40,14 @@ type stateChoice struct {
 }
 
 func deviceStates() []identity.DeviceState {
-	return []identity.DeviceState{identity.StateActive, identity.StateAdded, identity.StateExpired, identity.StateQuarantined, identity.StateRevoked}
+	return []identity.DeviceState{identity.StateActive, identity.StateAdded, identity.StateExpired, identity.StateQuarantined, identity.StateRevoked, identity.StateChild, identity.StateAlone}
 }
 
 func stateMark(s identity.DeviceState) string {
 	switch s {
-	case identity.StateActive:
+	case identity.StateActive, identity.StateChild:
 		return "good"
-	case identity.StateExpired, identity.StateQuarantined:
+	case identity.StateExpired, identity.StateQuarantined, identity.StateAlone:
 		return "hot"
 	case identity.StateRevoked:
 		return "bad"
@@ -119,6 +119,13 @@ type deviceView struct {
 	Connections []Connection        // newest first
 	Reads       readForm
 	Tell        tellView
+	Children    []identity.Device   // of a hub
+	Proposals   []identity.Proposal // of a hub
+}
+
+// IsHub reports whether it speaks for others, or may.
+func (d deviceView) IsHub() bool {
+	return len(d.Children)+len(d.Proposals) > 0 || d.Policy != nil && d.Policy.Hub != nil && !d.Child
 }
 
 func deviceIn(r *http.Request) (core.DeviceID, error) {
@@ -157,6 +164,12 @@ func (c *Console) devicePage(w http.ResponseWriter, r *http.Request, v Visitor) 
 				view.Connections = append(view.Connections, x)
 			}
 		}
+	}
+	if view.Children, err = c.d.Devices.Children(id); err != nil {
+		return err
+	}
+	if view.Proposals, err = c.d.Devices.Proposals(r.Context(), id); err != nil {
+		return fmt.Errorf("read proposals of a hub: %w", err)
 	}
 	view.Reads = c.readFormOf(view.Policy, d, v)
 	if view.Tell, err = c.tellViewOf(r.Context(), view.Policy, d, v); err != nil {

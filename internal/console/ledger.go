@@ -37,15 +37,16 @@ type entryLine struct {
 // versions, which the list without a filter shows.
 func recordKinds() []string {
 	return []string{
-		"account-guessed-at", "approver-waiting", "backup-written", "canary-planted", "certificate-issued", "clock-ahead", "clock-confirmed", "command-ended", "command-given",
-		"declaration-published", "device-added", "device-enrolled", "device-quarantined", "device-released", "device-revoked", "enrolment-code-issued",
-		"epoch-damaged", "epoch-ended", "erasure-asked", "evidence-exported", "founders-ended", "founders-reviewed", "gate-counters-forgotten",
-		"identity-finding", "journal-loss", "ledger-origin-begun", "legal-hold-lost", "legal-hold-placed", "legal-hold-release-asked",
-		"legal-hold-released", "means-changed", "observations", "ownership-ended", "ownership-opened", "passkey-added", "passkey-removed",
-		"passkey-suspected", "person-disabled", "person-invited", "person-joined", "read-session-closed", "read-session-opened", "review-approved",
-		"review-opened", "review-rejected", "review-taken-back", "review-vouched", "roles-changed", "sample-begun", "sample-drawn", "session-ended", "setup-link-replayed",
-		"setup-link-used", "sign-in-refused", "signed-in", "subject-erased", "subject-erased-again", "telemetry-batches", "undeclared-fields",
-		"unit-certified", "waiver-approved", "waiver-asked", "waiver-ended",
+		"account-guessed-at", "approver-waiting", "authority-renewed", "backup-written", "canary-planted", "certificate-issued", "child-linked", "child-moved", "child-unlinked", "clock-ahead", "clock-confirmed",
+		"command-ended", "command-given", "declaration-published", "device-added", "device-enrolled", "device-quarantined", "device-released", "device-revoked",
+		"enrolment-code-issued", "epoch-damaged", "epoch-ended", "erasure-asked", "evidence-exported", "factory-ca-added", "factory-ca-ended", "factory-line-added",
+		"factory-line-ended", "factory-list-taken", "founders-ended", "founders-reviewed", "gate-counters-forgotten", "identity-finding", "journal-loss",
+		"ledger-origin-begun", "legacy-ca-added", "legacy-ca-ended", "legacy-credential-ended", "legacy-credential-used", "legacy-devices-added", "legal-hold-lost", "legal-hold-placed", "legal-hold-release-asked", "legal-hold-released", "means-changed", "observations", "ownership-ended",
+		"ownership-opened", "passkey-added", "passkey-removed", "passkey-suspected", "person-disabled", "person-invited", "person-joined", "read-session-closed",
+		"read-session-opened", "review-approved", "review-opened", "review-rejected", "review-taken-back", "review-vouched", "roles-changed", "sample-begun", "sample-drawn",
+		"service-added", "service-answered", "service-canary-ended", "service-certified", "service-ordered", "service-refused", "service-revoked", "service-webhook-set",
+		"session-ended", "setup-link-replayed", "setup-link-used", "sign-in-refused", "signed-in", "store-moved", "stream-closed", "stream-opened", "subject-erased",
+		"subject-erased-again", "telemetry-batches", "undeclared-fields", "unit-certified", "waiver-approved", "waiver-asked", "waiver-ended",
 	}
 }
 

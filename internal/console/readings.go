@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -103,7 +104,8 @@ type readingsView struct {
 	Charts   []chart
 	Lists    []valueList
 	Withheld []string
-	Left     []string // fields that were not drawn: too many at once
+	Left     []string  // fields that were not drawn: too many at once
+	Vouched  []vouched // of a child: who vouched for how many of them
 	Nothing  bool
 }
 
@@ -149,6 +151,11 @@ func (c *Console) readings(w http.ResponseWriter, r *http.Request, v Visitor) er
 	}
 	view := readingsView{Form: form, Done: done, Reason: form.Reason, From: from, To: now, Left: gather.left, Nothing: done.Readings == 0}
 	view.Charts, view.Lists = gather.draw()
+	if d.Child {
+		if view.Vouched, err = c.vouchedBy(ctx, gather.senders); err != nil {
+			return err
+		}
+	}
 	for _, x := range done.Withheld {
 		view.Withheld = append(view.Withheld, x.Field+": "+withheldWords(x.Why))
 	}
@@ -156,6 +163,29 @@ func (c *Console) readings(w http.ResponseWriter, r *http.Request, v Visitor) er
 		Title: "Readings of " + string(id), Here: "/devices",
 		Up: []link{{"Devices", "/devices"}, {string(id), "/device/" + url.PathEscape(string(id))}}, Data: view,
 	})
+}
+
+// vouched is a hub, and how many readings came in on its sessions.
+type vouched struct {
+	Hub core.DeviceID // "": its certificate is not kept any more
+	N   int
+}
+
+func (c *Console) vouchedBy(ctx context.Context, senders map[telemetry.Sender]int) ([]vouched, error) {
+	by := map[core.DeviceID]int{}
+	for s, n := range senders {
+		hub, err := c.d.Devices.Holder(ctx, identity.Serial(s))
+		if err != nil {
+			return nil, fmt.Errorf("read whose a certificate was: %w", err)
+		}
+		by[hub] += n
+	}
+	var out []vouched
+	for hub, n := range by {
+		out = append(out, vouched{hub, n})
+	}
+	slices.SortFunc(out, func(a, b vouched) int { return strings.Compare(string(a.Hub), string(b.Hub)) })
+	return out, nil
 }
 
 // take fills the form with what was sent.
@@ -224,13 +254,14 @@ type gather struct {
 	series   []*series
 	lists    []*valueList
 	left     []string
+	senders  map[telemetry.Sender]int
 }
 
 // maxSeries bounds the charts of one page, so that it stays small.
 const maxSeries = 8
 
 func newGather(p *declaration.Policy, fields []string, from, to time.Time) *gather {
-	g := &gather{from: from, to: to}
+	g := &gather{from: from, to: to, senders: map[telemetry.Sender]int{}}
 	drawn := 0
 	for _, name := range fields {
 		_, f := p.Field(name)
@@ -263,6 +294,7 @@ func (g *gather) take(o *telemetry.OpenReading) error {
 	if err := json.Unmarshal(o.Values, &values); err != nil {
 		return fmt.Errorf("read values: %w", err)
 	}
+	g.senders[o.Sender]++
 	for _, s := range g.series {
 		if x, ok := values[s.field.Name]; ok {
 			s.take(float64(o.Time.Sub(g.from))/float64(g.to.Sub(g.from)), x)

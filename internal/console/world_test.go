@@ -291,6 +291,7 @@ func (w *world) deviceIn(ctx context.Context, tx *store.Tx, id core.DeviceID, pr
 	}
 	c := identity.CertificateRow{Device: id, State: identity.Confirmed, Door: identity.DoorCode, NotBefore: d.Added, NotAfter: w.now.Add(20 * 24 * time.Hour), Issued: d.Added, Confirmed: d.Added}
 	_, _ = rand.Read(c.Serial[:])
+	c.Serial[0] &= 0x7f
 	_, _ = rand.Read(c.Key[:])
 	if err := tx.InsertCertificate(ctx, c); err != nil {
 		return err

@@ -9,6 +9,8 @@ const (
 	ActorStaff  ActorKind = "staff"  // ID is the staff id; on the local socket "os:NAME(UID)"
 	ActorPerson ActorKind = "person" // ID is the person's subject pseudonym
 	ActorJob    ActorKind = "job"    // ID is the name of one of the program's own jobs
+	// ActorService is a service of the maker that reads; ID is its name.
+	ActorService ActorKind = "service"
 )
 
 // Actor is who does or asks something. Its ID is a staff id or a pseudonym,

@@ -24,7 +24,9 @@ type slot struct {
 	id     uint16 // 0 at QoS 0: no PUBACK
 	code   mqtt.ReasonCode
 	state  slotState
-	reason uint8 // index into Gateway.reasons, 0 for none
+	reason uint8  // index into Gateway.reasons, 0 for none
+	rec    bool   // at QoS 2: PUBREC in place of PUBACK
+	round  uint16 // at QoS 2: see inbox
 }
 
 // ring holds the slots in order of arrival. PUBACKs leave in that order
@@ -42,7 +44,7 @@ func (r *ring) at(token uint32) *slot { return &r.slots[token%window] }
 // reserve waits for a free slot and takes it. It fails when the session ends.
 // scratch is as for flush: what the reader itself decided is written before it
 // waits for others.
-func (c *conn) reserve(id uint16, scratch *[]byte) (token uint32, ok bool) {
+func (c *conn) reserve(id uint16, qos mqtt.QoS, round uint16, scratch *[]byte) (token uint32, ok bool) {
 	c.mu.Lock()
 	if c.ring.full() {
 		c.mu.Unlock()
@@ -57,7 +59,7 @@ func (c *conn) reserve(id uint16, scratch *[]byte) (token uint32, ok bool) {
 		return 0, false
 	}
 	token = c.ring.tail
-	*c.ring.at(token) = slot{id: id}
+	*c.ring.at(token) = slot{id: id, rec: qos == mqtt.ExactlyOnce, round: round}
 	c.ring.tail++
 	return token, true
 }
@@ -150,7 +152,13 @@ func (c *conn) collect(b []byte) []byte {
 		if s.state != decided {
 			break
 		}
-		if s.id != 0 {
+		switch {
+		case s.id == 0:
+		case s.rec:
+			c.inbox.decided(s.id, s.round)
+			b = mqtt.AppendPubrec(b, c.version, s.id, mqtt.Success)
+			acks++
+		default:
 			b = c.appendPuback(b, s)
 			acks++
 		}

@@ -52,6 +52,7 @@ func (g *Gateway) Sibling(d Deps) (*Gateway, error) {
 	g.products.Range(func(id, v any) bool {
 		from, to := v.(*product), s.product(id.(core.ProductID))
 		to.rates.Store(from.rates.Load())
+		to.children.Store(from.children.Load())
 		to.largest.Store(from.largest.Load())
 		to.tls12.Store(from.tls12.Load())
 		return true

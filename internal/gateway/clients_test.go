@@ -180,9 +180,10 @@ func TestMosquittoClient(t *testing.T) {
 	if err != nil {
 		t.Skip("mosquitto_pub (Debian: mosquitto-clients) is missing")
 	}
-	for _, v := range []string{"mqttv311", "mqttv5"} {
-		t.Run(v, func(t *testing.T) {
-			d := newDoor(t)
+	for _, c := range []struct{ v, qos string }{{"mqttv311", "1"}, {"mqttv311", "2"}, {"mqttv5", "1"}} {
+		t.Run(c.v+", QoS "+c.qos, func(t *testing.T) {
+			v := c.v
+			d, _ := newLastingDoor(t)
 			cert := d.enrolOld()
 			d.mu.Lock()
 			d.shift = 0 // an outside program reads its own clock
@@ -192,7 +193,7 @@ func TestMosquittoClient(t *testing.T) {
 			for i := range goodMessages {
 				lines = append(append(lines, goodMessage(i)...), '\n')
 			}
-			args := []string{"-h", "localhost", "-p", d.port(), "--cafile", ca, "--cert", crt, "--key", key, "-V", v, "-q", "1", "-i", "mosq", "-t", "telemetry/light", "-l"}
+			args := []string{"-h", "localhost", "-p", d.port(), "--cafile", ca, "--cert", crt, "--key", key, "-V", v, "-q", c.qos, "-i", "mosq", "-t", "telemetry/light", "-l"}
 			if v == "mqttv311" {
 				args = append(args, "-c")
 			} else {

@@ -60,6 +60,10 @@ type conn struct {
 	// Only for the reading goroutine.
 	id       identity.Identified
 	src      *telemetry.Source
+	kids     map[core.DeviceID]*kid // of a hub
+	of       *telemetry.Source      // whose the message at hand is: src, or a child's
+	child    core.DeviceID          // of the message at hand; "": it is the device's own
+	strange  int64                  // Unix minute in which it last spoke for a child that it does not have
 	will     *will
 	aliases  *[maxAliases][]byte
 	resent   *[window]uint16 // packet ids that may come again without charge
@@ -69,6 +73,7 @@ type conn struct {
 	skipped  int             // bytes of it that came since it last made progress
 	warned   int64           // Unix nanoseconds of the last notice about withheld messages
 	large    bool            // the packet at hand is one to be refused for its size
+	series   uint64          // the packet at hand is one at QoS 2: its number
 	left     bool            // DISCONNECT came: no will
 	fresh    atomic.Pointer[identity.Identified]
 	revoked  atomic.Bool // no will, nothing more to be judged
@@ -92,6 +97,7 @@ type conn struct {
 	subs     subscriptions
 	notices  *notices
 	down     *downward // nil: nothing was ever on its way to the device
+	inbox    *inbox    // nil: it never sent at QoS 2
 
 	small [smallBuffer]byte
 }
@@ -320,6 +326,9 @@ func (c *conn) arm() bool {
 	now := c.g.now()
 	until := c.id.NotAfter
 	why, code := endExpired, mqtt.NotAuthorized
+	if c.serial.Credential().Legacy() {
+		why = endLegacyClosed
+	}
 	if c.keepAlive > 0 {
 		if t := time.Unix(0, c.heard).Add(c.keepAlive + c.keepAlive/2); t.Before(until) {
 			until, why, code = t, endKeepAlive, mqtt.KeepAliveTimeout
@@ -358,6 +367,9 @@ func (c *conn) finish() {
 		defer close(c.gone)
 		c.fireWill(now)
 		c.src.Close()
+		for _, k := range c.kids {
+			c.dropKid(k, now)
+		}
 	}()
 	c.mu.Lock()
 	why, code, detail, rival := c.why, c.code, c.detail, c.rival
@@ -440,7 +452,7 @@ func (c *conn) state(now time.Time) *kept {
 	if c.expiry <= 0 {
 		return nil
 	}
-	k := &kept{clientID: c.clientID, until: now.Add(c.expiry).UnixNano(), subs: c.subs}
+	k := &kept{clientID: c.clientID, until: now.Add(c.expiry).UnixNano(), subs: c.subs, inbox: c.inbox}
 	if c.down != nil {
 		k.down = c.down.sent
 	}

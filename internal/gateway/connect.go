@@ -170,7 +170,7 @@ func (c *conn) blame(why refusal, err error) {
 
 // strike counts a breach against the device, if it is one that is welcome.
 func (c *conn) strike() {
-	if c.barred == "" {
+	if c.barred == "" && c.device != "" {
 		now := c.g.now()
 		c.g.table.get(c.device, now).strike(now)
 	}
@@ -217,7 +217,8 @@ func (c *conn) badConnect(b *burst, err error) {
 
 // connect judges a CONNECT and, if all is well, enters the session and says
 // so. The identity is the certificate's: user name and password are ignored,
-// and the client id only tells sessions of one device apart (CC 1.9, 3.1).
+// and the client id only tells sessions of one device apart (CC 1.9, 3.1). Who
+// showed none is asked for a token, while that is declared.
 func (c *conn) connect(b *burst) bool {
 	g, p := c.g, &b.packet
 	k := &p.Connect
@@ -232,6 +233,9 @@ func (c *conn) connect(b *burst) bool {
 	if why, code := c.unacceptable(p); why != "" {
 		c.strike()
 		return c.answer(b, why, code)
+	}
+	if c.device == "" && !c.byToken(b) {
+		return false
 	}
 	c.dev = g.table.get(c.device, b.now)
 	if g.stopping.Load() {
@@ -257,6 +261,9 @@ func (c *conn) connect(b *burst) bool {
 		state = mqtt.KeptSession
 		c.subs, c.resent = resumed.subs, &resumed.recent
 		c.resumeDown(resumed)
+		if c.inbox = resumed.inbox; c.inbox != nil {
+			c.inbox.resume()
+		}
 		if c.subs.has(wire.Refused) {
 			c.notices = &notices{}
 		}
@@ -302,7 +309,7 @@ func (c *conn) unacceptable(p *mqtt.Packet) (refusal, mqtt.ReasonCode) {
 
 // findings notes, once per device, what a well-made device would not do.
 func (c *conn) findings(k *mqtt.Connect) {
-	if !k.HasUsername && !k.HasPassword {
+	if !k.HasUsername && !k.HasPassword || c.id.Credential == identity.DeviceToken {
 		return
 	}
 	c.dev.mu.Lock()
@@ -344,7 +351,7 @@ func (c *conn) offer(p *mqtt.Packet, assigned bool) *mqtt.Properties {
 	o := &mqtt.Properties{}
 	o.SetNumber(mqtt.PropReceiveMaximum, window)
 	o.SetNumber(mqtt.PropMaximumQoS, 1)
-	o.SetNumber(mqtt.PropMaximumPacketSize, uint32(c.product.maxPacket()))
+	o.SetNumber(mqtt.PropMaximumPacketSize, uint32(c.maxPacket()))
 	o.SetNumber(mqtt.PropTopicAliasMaximum, maxAliases)
 	o.SetNumber(mqtt.PropSharedSubs, 0)
 	o.SetNumber(mqtt.PropSubscriptionIDs, 0)
@@ -383,7 +390,7 @@ func (c *conn) enter(b *burst) (*kept, bool) {
 		}
 		t.Stop()
 	}
-	id, err := g.deps.Identity.Recheck(c.tls.ConnectionState().PeerCertificates[0])
+	id, err := c.recheck()
 	if err != nil {
 		c.leaveEarly("")
 		c.detail = err
@@ -434,9 +441,13 @@ func (c *conn) leaveEarly(why refusal) {
 // handshake took place, so it must not count as a use of the certificate: one
 // that was just replaced would accuse its innocent device of being a copy.
 func (c *conn) refresh() {
-	id, err := c.g.deps.Identity.Recheck(c.tls.ConnectionState().PeerCertificates[0])
+	id, err := c.recheck()
 	if err != nil {
-		c.cut(endWithdrawn, mqtt.NotAuthorized)
+		why := endWithdrawn
+		if c.serial.Credential().Legacy() {
+			why = barred(err)
+		}
+		c.cut(why, mqtt.NotAuthorized)
 		return
 	}
 	c.fresh.Store(&id)

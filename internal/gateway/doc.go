@@ -8,12 +8,13 @@
 // fate is on disk. It holds no rules about data: those are telemetry's. There
 // is no listener without TLS (CC 2.8).
 //
-// What is out of scope and how it is answered: QoS 2 (5.0: Maximum QoS 1 is
-// announced, more is a DISCONNECT 0x9B; 3.1.1: the connection is closed with
-// the reason "qos-2"), retained messages (the flag is cleared), wildcards
-// other than command/#, shared subscriptions, enhanced authentication, will
-// delay (a will fires at once). Nothing is sent down yet but notices on the
-// topic refused.
+// Messages from 3.1.1 clients at QoS 2 are stored once (see inbox). To 5.0
+// clients Maximum QoS 1 is announced, and more is a DISCONNECT 0x9B; nothing is
+// sent at QoS 2.
+//
+// What is out of scope and how it is answered: retained messages (the flag is
+// cleared), wildcards other than command/#, shared subscriptions, enhanced
+// authentication.
 //
 // Standards: MQTT 5.0 and 3.1.1 (OASIS), TLS 1.3 (RFC 8446), TLS 1.2 with
 // ECDHE and AEAD (RFC 9325) where a live product declares it.

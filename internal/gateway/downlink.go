@@ -181,7 +181,7 @@ func (c *conn) carry() error {
 		}
 		c.mu.Unlock()
 	}
-	id, err := g.deps.Identity.Recheck(c.tls.ConnectionState().PeerCertificates[0])
+	id, err := c.recheck()
 	if err != nil || id.Quarantined || id.Subject.IsZero() {
 		return nil // not for whoever this is; Refresh or release come back to it
 	}

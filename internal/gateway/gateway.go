@@ -118,8 +118,8 @@ type Downlink interface {
 	Reply(ctx context.Context, id core.DeviceID, subject core.Subject, name, call string, payload []byte) error
 }
 
-// Deps are what the gateway needs. All are required but Config, Downlink,
-// Memory, Trouble, Authority and Log.
+// Deps are what the gateway needs. All are required but Config, Legacy,
+// Children, Downlink, Memory, Trouble, Authority and Log.
 type Deps struct {
 	Config      Config
 	Environment core.Environment
@@ -130,7 +130,9 @@ type Deps struct {
 	// operational intermediates themselves, not the root.
 	DeviceCAs func() *x509.CertPool
 	Identity  Identity
+	Legacy    Legacy // nil: the door for old devices does not exist
 	Intake    Intake
+	Children  Children // nil: no hub has any
 	Downlink  Downlink // nil: nothing ever waits for a device
 	Memory    Memory   // nil: sessions end with the server
 	// Trouble says why the journal takes nothing at present; nil: not known,
@@ -151,6 +153,7 @@ type Gateway struct {
 	diary            diary
 
 	tls13, tls12 *tls.Config
+	ask13, ask12 *tls.Config // the same, for who may come without a certificate
 	noCerts      *x509.CertPool
 	limits       mqtt.Limits
 	reasons      []telemetry.Reason // slot.reason counts from 1 into it
@@ -201,6 +204,7 @@ func New(d Deps) (*Gateway, error) {
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.tls13, g.tls12 = g.newTLS()
+	g.ask13, g.ask12 = asking(g.tls13), asking(g.tls12)
 	g.limits = mqtt.Limits{MaxPacket: wire.MaxPacket, From: mqtt.Client}
 	g.reasons = append([]telemetry.Reason{""}, telemetry.Reasons()...)
 	g.slots = newSlots(g.conf.HandshakesAtOnce, g.conf.HandshakeTimeout)
@@ -211,6 +215,7 @@ func New(d Deps) (*Gateway, error) {
 	g.productMessages = perSecond(g.conf.ProductMessagesPerSecond)
 	g.writers.start(runtime.GOMAXPROCS(0))
 	g.couriers.start(couriersAtOnce)
+	g.scribe.kick = make(chan struct{}, 1)
 	g.work.Go(g.tidy)
 	if d.Memory != nil {
 		g.work.Go(g.scribes)
@@ -229,9 +234,9 @@ func (g *Gateway) reasonIndex(r telemetry.Reason) uint8 {
 	return 0
 }
 
-// Serve takes connections from l, which must be a TCP listener, until ctx ends
-// or Shutdown is called; then it closes l and returns nil. Live sessions go on
-// until Shutdown.
+// Serve takes connections from l, which must be a TCP listener, maybe behind the
+// PROXY protocol, until ctx ends or Shutdown is called; then it closes l and
+// returns nil. Live sessions go on until Shutdown.
 func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
 	g.mu.Lock()
 	if g.stopping.Load() {
@@ -279,14 +284,14 @@ func (g *Gateway) Serve(ctx context.Context, l net.Listener) error {
 
 // admit gives a new connection its goroutine, or closes it at once.
 func (g *Gateway) admit(nc net.Conn) {
-	tcp, ok := nc.(*net.TCPConn)
-	if !ok {
+	tcp := tcpOf(nc)
+	if tcp == nil {
 		_ = nc.Close() // there is nothing to say to it
 		return
 	}
 	g.count.accepted.Add(1)
 	var from netip.Addr
-	if a, ok := tcp.RemoteAddr().(*net.TCPAddr); ok {
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok { // through a balancer: the client's
 		from = a.AddrPort().Addr()
 	}
 	if why := g.lobby.enter(source(from)); why != "" {
@@ -346,7 +351,7 @@ func (g *Gateway) kick(id core.DeviceID) {
 		return
 	}
 	for _, r := range d.drop() {
-		g.note(id, r.subject, r.clientID, 0, 0)
+		g.note(id, remembered{clientID: r.clientID, subject: r.subject})
 	}
 	for _, c := range d.live() {
 		c.cut(endRevoked, mqtt.NotAuthorized)

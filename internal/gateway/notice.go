@@ -45,7 +45,7 @@ func (c *conn) notice(now time.Time, why telemetry.Reason, stream []byte, id uin
 	}
 	var o *openNotice
 	for i := range n.open {
-		if n.open[i].Reason == string(why) && n.open[i].Stream == string(stream) {
+		if n.open[i].Reason == string(why) && n.open[i].Stream == string(stream) && n.open[i].Child == string(c.child) {
 			o = &n.open[i]
 		}
 	}
@@ -68,6 +68,7 @@ func (c *conn) notice(now time.Time, why telemetry.Reason, stream []byte, id uin
 			o = &n.open[len(n.open)-1]
 		}
 		o.Reason, o.Text, o.Stream = string(why), why.Text(), string(stream)
+		o.Child = string(c.child)
 		if why == telemetry.ReasonQuarantined {
 			o.Text = withheldText
 		}

@@ -10,17 +10,19 @@ import (
 
 // product is what the gateway knows of one product.
 type product struct {
+	id       core.ProductID
 	arrivals pacer
 	rates    atomic.Pointer[rates]
-	largest  atomic.Int64 // payload bytes of its largest stream
-	tls12    atomic.Int64 // until when TLS 1.2 is declared, Unix seconds; 0: it is not
+	children atomic.Pointer[[]core.ProductID] // of which its devices may have children; nil: they are no hubs
+	largest  atomic.Int64                     // payload bytes of its largest stream
+	tls12    atomic.Int64                     // until when TLS 1.2 is declared, Unix seconds; 0: it is not
 }
 
 func (g *Gateway) product(id core.ProductID) *product {
 	if p, ok := g.products.Load(id); ok {
 		return p.(*product)
 	}
-	p, _ := g.products.LoadOrStore(id, &product{})
+	p, _ := g.products.LoadOrStore(id, &product{id: id})
 	return p.(*product)
 }
 
@@ -41,6 +43,11 @@ func (g *Gateway) SetPolicy(p *declaration.Policy) {
 		largest = max(largest, p.Streams[i].MaxBytes)
 	}
 	pr.largest.Store(int64(largest))
+	if p.Hub != nil {
+		pr.children.Store(&p.Hub.Children)
+	} else {
+		pr.children.Store(nil)
+	}
 	until := int64(0)
 	if p.Network.TLS == "1.2" {
 		until = p.SupportUntil.Unix()
@@ -52,6 +59,7 @@ func (g *Gateway) SetPolicy(p *declaration.Policy) {
 		g.any12.Store(max(g.any12.Load(), v.(*product).tls12.Load()))
 		return true
 	})
+	g.later(func() { g.recheckLegacy(p.Product) })
 }
 
 // OffersTLS12 reports whether a product in support declares TLS 1.2 (design,

@@ -39,9 +39,11 @@ func (c *conn) take(b *burst, raw []byte) bool {
 		return c.disconnect(b)
 	case mqtt.PUBACK:
 		return c.downTaken(p)
+	case mqtt.PUBREL:
+		return c.released(b)
 	default:
 		// A second CONNECT [MQTT-3.1.0-2], AUTH without a method, and the
-		// acknowledgements of QoS 2, which nothing here asks for.
+		// acknowledgements of messages at QoS 2, of which none is sent.
 		c.violation(endMisplaced, mqtt.ProtocolError, errors.New(p.Type.String()))
 		return false
 	}
@@ -148,7 +150,7 @@ func (c *conn) publish(b *burst) bool {
 	g, p := c.g, &b.packet
 	g.count.received.Add(1)
 	g.count.receivedBytes.Add(uint64(len(p.Payload)))
-	if p.QoS > mqtt.AtLeastOnce {
+	if p.QoS > mqtt.AtLeastOnce && c.version == mqtt.V5 {
 		c.violation(endQoS2, mqtt.QoSNotSupported, nil) // section 3.2.2.3.4
 		return false
 	}
@@ -163,14 +165,27 @@ func (c *conn) publish(b *burst) bool {
 	if !ok {
 		return false
 	}
-	token, ok := c.reserve(p.ID, &b.out)
+	var one once
+	if p.QoS == mqtt.ExactlyOnce {
+		g.count.qos2.Add(1)
+		if one, ok = c.once(b); !ok {
+			return false
+		}
+	}
+	token, ok := c.reserve(p.ID, p.QoS, one.round, &b.out)
 	if !ok {
 		return false
 	}
 	if !c.pause(b, len(p.Payload)) {
 		return false
 	}
+	if one.again {
+		g.count.duplicates.Add(1)
+		c.decide(token, mqtt.Success, 0)
+		return true
+	}
 	c.renew()
+	c.series = one.series
 	free := false
 	if p.Dup {
 		g.count.duplicates.Add(1)
@@ -184,6 +199,8 @@ func (c *conn) publish(b *burst) bool {
 func (c *conn) message(b *burst, token uint32, topic []byte, free bool) bool {
 	g, p := c.g, &b.packet
 	t := g.deps.Authority.Publish(c.device, topic)
+	src, dev, pr := c.src, c.dev, c.product
+	c.of, c.child = src, ""
 	switch t.Kind {
 	case wire.Telemetry:
 		if c.large {
@@ -199,16 +216,38 @@ func (c *conn) message(b *burst, token uint32, topic []byte, free bool) bool {
 			return c.refused(b, token, nil, telemetry.ReasonTooLarge, pointsOverRate)
 		}
 		return c.commandReply(b, token, t)
-	case wire.ChildTelemetry, wire.State, wire.Posture:
+	case wire.ChildTelemetry, wire.ChildProposal:
+		switch {
+		case c.large:
+			return c.refused(b, token, nil, telemetry.ReasonTooLarge, pointsOverRate)
+		case c.id.Quarantined: // who vouches is not known
+			return c.withhold(b, token, nil)
+		case t.Kind == wire.ChildProposal:
+			return c.proposal(b, token, t)
+		}
+		k := c.kid(b, t.Child)
+		if k == nil {
+			return c.notMine(b, token)
+		}
+		src, dev, pr = k.src, k.dev, k.product
+		c.of, c.child = src, k.v.Child
+		// The pace of the child's product, besides that of the hub and its own.
+		if !c.hold(b, pr.arrivals.reserve(g.productMessages, 1, b.now.UnixNano())) {
+			return false
+		}
+	case wire.State, wire.Posture:
 		return c.refused(b, token, nil, telemetry.ReasonNotYet, pointsWrongPlace)
 	default:
 		return c.refused(b, token, nil, telemetry.ReasonWrongTopic, pointsWrongPlace)
 	}
-	if r := c.product.rates.Load(); r != nil && !free && !c.dev.take(r, t.Stream, b.now.UnixNano()) {
+	if r := pr.rates.Load(); r != nil && !free && !dev.take(r, t.Stream, b.now.UnixNano()) {
 		return c.refused(b, token, t.Stream, telemetry.ReasonRate, pointsOverRate)
 	}
 	for try := 0; ; try++ {
-		v := g.deps.Intake.Message(c.src, t.Stream, p.Payload, c, uint64(token))
+		if p.QoS == mqtt.ExactlyOnce {
+			src.NumberNext(c.series)
+		}
+		v := g.deps.Intake.Message(src, t.Stream, p.Payload, c, uint64(token))
 		switch v.Action {
 		case telemetry.Pending:
 			g.count.pending.Add(1)
@@ -264,12 +303,12 @@ func (c *conn) refused(b *burst, token uint32, stream []byte, why telemetry.Reas
 	if p.QoS == mqtt.AtMostOnce {
 		g.count.dropped.Add(1)
 		c.decide(token, mqtt.Success, 0)
-		if g.deps.Intake.Refuse(c.src, stream, why, nil, 0) != nil {
+		if g.deps.Intake.Refuse(c.of, stream, why, nil, 0) != nil {
 			g.count.missedRefused.Add(1) // nobody waits for an answer
 		}
 	} else {
 		c.foretell(token, refusalCode(why), g.reasonIndex(why))
-		err = g.deps.Intake.Refuse(c.src, stream, why, c, uint64(token))
+		err = g.deps.Intake.Refuse(c.of, stream, why, c, uint64(token))
 	}
 	if err != nil {
 		c.trouble(err)
@@ -296,13 +335,13 @@ func (c *conn) dropped(b *burst, token uint32, stream []byte, why telemetry.Reas
 	c.notice(b.now, why, stream, b.packet.ID)
 	if b.packet.QoS == mqtt.AtMostOnce {
 		c.decide(token, mqtt.Success, 0)
-		if g.deps.Intake.Refuse(c.src, stream, why, nil, 0) != nil {
+		if g.deps.Intake.Refuse(c.of, stream, why, nil, 0) != nil {
 			g.count.missedRefused.Add(1) // nobody waits for an answer
 		}
 		return true
 	}
 	c.foretell(token, mqtt.Success, 0)
-	if err := g.deps.Intake.Refuse(c.src, stream, why, c, uint64(token)); err != nil {
+	if err := g.deps.Intake.Refuse(c.of, stream, why, c, uint64(token)); err != nil {
 		c.trouble(err)
 		return false
 	}
@@ -312,7 +351,7 @@ func (c *conn) dropped(b *burst, token uint32, stream []byte, why telemetry.Reas
 // refusalCode is the PUBACK reason code of 5.0 for a reason (section 3.4.2.1).
 func refusalCode(why telemetry.Reason) mqtt.ReasonCode {
 	switch why {
-	case telemetry.ReasonWrongTopic:
+	case telemetry.ReasonWrongTopic, telemetry.ReasonNoChild:
 		return mqtt.NotAuthorized
 	case telemetry.ReasonUnknownStream, telemetry.ReasonNoCommand:
 		return mqtt.TopicNameInvalid

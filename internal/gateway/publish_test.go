@@ -46,7 +46,9 @@ func TestWhatBecomesOfAMessage(t *testing.T) {
 		{"another device's, as AWS has it", "$aws/things/OTHER/defender/metrics/json", `{}`, 0x87, telemetry.ReasonWrongTopic, ""},
 		{"state", "state", `{}`, 0x83, telemetry.ReasonNotYet, ""},
 		{"posture", "posture", `{}`, 0x83, telemetry.ReasonNotYet, ""},
-		{"a child's", "child/K7/telemetry/light", level(1), 0x83, telemetry.ReasonNotYet, ""},
+		{"a child's", "child/K7/telemetry/light", level(1), 0x87, telemetry.ReasonNoChild, ""},
+		{"a child with another device's id", "child/OTHER/telemetry/light", level(1), 0x87, telemetry.ReasonNoChild, ""},
+		{"a child with its own id", "child/ID/telemetry/light", level(1), 0x87, telemetry.ReasonNoChild, ""},
 		{"a command's reply", "command/blink/reply/7", `{}`, 0x90, telemetry.ReasonNoCommand, ""},
 	}
 	good := 0

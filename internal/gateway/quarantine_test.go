@@ -390,7 +390,7 @@ func TestReadingsBeforeEnrolmentAreNotKeptAndTheDeviceIsTold(t *testing.T) {
 // estDoor opens the enrolment door and gives its address.
 func (d *door) estDoor() string {
 	d.t.Helper()
-	h := must[http.Handler](d.t)(est.New(est.Deps{Identity: d.ids, Bundle: d.ca.Bundle(), Log: slog.New(slog.DiscardHandler)}))
+	h := must[http.Handler](d.t)(est.New(est.Deps{Identity: d.ids, Bundle: d.ca.Bundle, Log: slog.New(slog.DiscardHandler)}))
 	cert := must[*identity.ServerCertificate](d.t)(identity.NewServerCertificate(d.ca, []string{"localhost", "127.0.0.1"}))
 	s := httptest.NewUnstartedServer(h)
 	s.TLS = &tls.Config{GetCertificate: cert.GetCertificate, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS13}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"sync"
@@ -21,7 +22,8 @@ type remembered struct {
 	clientID string
 	subject  core.Subject
 	subs     subscriptions
-	until    int64 // Unix nanoseconds
+	inbox    []byte // see inbox.bytes
+	until    int64  // Unix nanoseconds
 }
 
 // liveFor is how much longer than its expiry a session that lives is
@@ -37,8 +39,22 @@ const scribeEvery = 250 * time.Millisecond
 // scribe gathers what is to be remembered, and writes it a moment later, many
 // at a time.
 type scribe struct {
-	mu      sync.Mutex // guards what follows
+	kick    chan struct{} // somebody waits
+	mu      sync.Mutex    // guards what follows
 	pending map[sessionName]command.Listening
+	after   []func(error) // told of the next writing
+}
+
+// then calls f when everything that was put down before is on disk, or could
+// not be written. f is called by the scribe and must not wait.
+func (s *scribe) then(f func(error)) {
+	s.mu.Lock()
+	s.after = append(s.after, f)
+	s.mu.Unlock()
+	select {
+	case s.kick <- struct{}{}:
+	default: // it is told already
+	}
 }
 
 type sessionName struct {
@@ -48,10 +64,10 @@ type sessionName struct {
 
 // note puts a session down, or, with the zero time, that there is none any
 // more.
-func (g *Gateway) note(id core.DeviceID, subject core.Subject, clientID string, subs subscriptions, until int64) {
-	l := command.Listening{Device: id, Subject: subject, ClientID: clientID, Topics: uint16(subs)}
-	if until > 0 {
-		l.Until = time.Unix(0, until).UTC().Truncate(time.Microsecond)
+func (g *Gateway) note(id core.DeviceID, r remembered) {
+	l := command.Listening{Device: id, Subject: r.subject, ClientID: r.clientID, Topics: uint16(r.subs), Inbox: r.inbox}
+	if r.until > 0 {
+		l.Until = time.Unix(0, r.until).UTC().Truncate(time.Microsecond)
 	}
 	s := &g.scribe
 	s.mu.Lock()
@@ -59,7 +75,7 @@ func (g *Gateway) note(id core.DeviceID, subject core.Subject, clientID string, 
 	if s.pending == nil {
 		s.pending = map[sessionName]command.Listening{}
 	}
-	s.pending[sessionName{id, clientID}] = l
+	s.pending[sessionName{id, r.clientID}] = l
 }
 
 // noteSession remembers a session that is to outlive its connection, if what is
@@ -71,8 +87,12 @@ func (c *conn) noteSession(now time.Time, live bool) {
 		return
 	}
 	c.mu.Lock()
-	subs, expiry := c.subs, c.expiry
+	subs, expiry, box := c.subs, c.expiry, c.inbox
 	c.mu.Unlock()
+	var inside []byte
+	if box != nil {
+		inside = box.bytes()
+	}
 	d := c.dev
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -82,30 +102,30 @@ func (c *conn) noteSession(now time.Time, live bool) {
 			at = i
 		}
 	}
-	if expiry <= 0 || subs == 0 {
+	if expiry <= 0 || subs == 0 && inside == nil {
 		if at >= 0 {
 			d.rows = append(d.rows[:at], d.rows[at+1:]...)
-			g.note(c.device, c.id.Subject, c.clientID, 0, 0)
+			g.note(c.device, remembered{clientID: c.clientID, subject: c.id.Subject})
 		}
 		return
 	}
 	until := now.Add(expiry).UnixNano()
 	if live {
 		until += int64(liveFor)
-		if at >= 0 && d.rows[at].subs == subs && until-d.rows[at].until < int64(liveFor/2) {
+		if at >= 0 && d.rows[at].subs == subs && bytes.Equal(d.rows[at].inbox, inside) && until-d.rows[at].until < int64(liveFor/2) {
 			return
 		}
 	}
 	if at < 0 {
 		if len(d.rows) == maxSessions {
-			g.note(c.device, c.id.Subject, d.rows[0].clientID, 0, 0)
+			g.note(c.device, remembered{clientID: d.rows[0].clientID, subject: c.id.Subject})
 			d.rows = d.rows[1:]
 		}
 		d.rows = append(d.rows, remembered{})
 		at = len(d.rows) - 1
 	}
-	d.rows[at] = remembered{c.clientID, c.id.Subject, subs, until}
-	g.note(c.device, c.id.Subject, c.clientID, subs, until)
+	d.rows[at] = remembered{c.clientID, c.id.Subject, subs, inside, until}
+	g.note(c.device, d.rows[at])
 }
 
 // Recall brings back what was remembered. It is called before Serve.
@@ -116,12 +136,20 @@ func (g *Gateway) Recall(list []command.Listening) {
 		if !l.Until.After(now) {
 			continue
 		}
+		var box *inbox
+		if l.Inbox != nil {
+			var err error
+			if box, err = readInbox(l.Inbox); err != nil {
+				g.deps.Log.LogAttrs(g.ctx, slog.LevelWarn, "the session of a device is not kept", slog.Any("err", err))
+				continue // its client is told that nothing was kept
+			}
+		}
 		d := g.table.get(l.Device, now)
 		d.mu.Lock()
 		d.touched = now.UnixNano()
 		if len(d.rows) < maxSessions {
-			d.rows = append(d.rows, remembered{l.ClientID, l.Subject, subscriptions(l.Topics), l.Until.UnixNano()})
-			d.keep(&kept{clientID: l.ClientID, until: l.Until.UnixNano(), subs: subscriptions(l.Topics)}, now.UnixNano())
+			d.rows = append(d.rows, remembered{l.ClientID, l.Subject, subscriptions(l.Topics), l.Inbox, l.Until.UnixNano()})
+			d.keep(&kept{clientID: l.ClientID, until: l.Until.UnixNano(), subs: subscriptions(l.Topics), inbox: box}, now.UnixNano())
 		}
 		d.mu.Unlock()
 	}
@@ -131,9 +159,15 @@ func (g *Gateway) Recall(list []command.Listening) {
 func (g *Gateway) write(ctx context.Context) {
 	s := &g.scribe
 	s.mu.Lock()
-	taken := s.pending
-	s.pending = nil
+	taken, after := s.pending, s.after
+	s.pending, s.after = nil, nil
 	s.mu.Unlock()
+	err := error(nil)
+	defer func() {
+		for _, f := range after {
+			f(err)
+		}
+	}()
 	if len(taken) == 0 {
 		return
 	}
@@ -141,7 +175,7 @@ func (g *Gateway) write(ctx context.Context) {
 	for _, l := range taken {
 		list = append(list, l)
 	}
-	err := g.deps.Memory.Remember(ctx, list)
+	err = g.deps.Memory.Remember(ctx, list)
 	if err == nil {
 		return
 	}
@@ -167,6 +201,8 @@ func (g *Gateway) scribes() {
 		select {
 		case <-t.C:
 			g.write(g.ctx)
+		case <-g.scribe.kick:
+			g.write(g.ctx)
 		case <-g.ctx.Done():
 			return
 		}
@@ -186,7 +222,7 @@ func (g *Gateway) lengthen(now time.Time) {
 					continue
 				}
 				r.until += int64(liveFor)
-				g.note(id, r.subject, r.clientID, r.subs, r.until)
+				g.note(id, *r)
 			}
 		}
 	})

@@ -463,7 +463,7 @@ func TestMalformedBytesEndOneConnectionOnly(t *testing.T) {
 		{"PUBREL", mqtt.V5, []byte{0x62, 2, 0, 1}, mqtt.ProtocolError},
 		{"CONNACK", mqtt.V5, []byte{0x20, 3, 0, 0, 0}, mqtt.ProtocolError},
 		{"QoS 2", mqtt.V5, []byte{0x34, 7, 0, 1, 'a', 0, 1, 0, 'x'}, mqtt.QoSNotSupported},
-		{"QoS 2 in 3.1.1", mqtt.V311, []byte{0x34, 6, 0, 1, 'a', 0, 1, 'x'}, 0},
+		{"PUBCOMP in 3.1.1", mqtt.V311, []byte{0x70, 2, 0, 1}, 0},
 		{"unknown alias", mqtt.V5, []byte{0x30, 6, 0, 0, 3, 35, 0, 1}, mqtt.ProtocolError},
 		{"alias 17", mqtt.V5, []byte{0x30, 7, 0, 1, 'a', 3, 35, 0, 17}, mqtt.TopicAliasInvalid},
 		{"subscription identifier", mqtt.V5, []byte{0x82, 10, 0, 1, 2, 11, 1, 0, 2, 'a', '/', 0}, 0xA1},

@@ -54,6 +54,18 @@ type socket struct {
 	tryErr error
 }
 
+// tcpOf is the TCP connection that nc is, or that a balancer passed nc on with;
+// nil is neither.
+func tcpOf(nc net.Conn) *net.TCPConn {
+	switch c := nc.(type) {
+	case *net.TCPConn:
+		return c
+	case interface{ TCP() *net.TCPConn }:
+		return c.TCP()
+	}
+	return nil
+}
+
 func newSocket(tcp *net.TCPConn, s *slots) (*socket, error) {
 	raw, err := tcp.SyscallConn()
 	if err != nil {

@@ -75,14 +75,14 @@ const (
 type counters struct {
 	accepted, handshakes, connected, disconnected      atomic.Uint64
 	takeOvers, wills, willsRefused, panics             atomic.Uint64
-	received, receivedBytes, qos0, duplicates          atomic.Uint64
+	received, receivedBytes, qos0, qos2, duplicates    atomic.Uint64
 	pending, ackedByRule, refused, dropped, trouble    atomic.Uint64
 	acks, ackWrites, pauses, pausedNanos               atomic.Uint64
 	passwords, retained, subscribed, subscribeRefused  atomic.Uint64
 	notices, slowReaders, logSuppressed, missedRefused atomic.Uint64
 	tls12, rivals, skippedBytes, withheld              atomic.Uint64
 	downSent, downTaken, downTooLarge, downTrouble     atomic.Uint64
-	replies                                            atomic.Uint64
+	replies, proposals                                 atomic.Uint64
 }
 
 // Stats is a picture of the gateway's counters. Counts are totals since the
@@ -103,6 +103,7 @@ type Stats struct {
 	ReceivedBytes   uint64  // payload bytes in them
 	SkippedBytes    uint64  // bytes of messages that are larger than any may be, thrown away unread
 	QoS0            uint64  // of the PUBLISH packets, at QoS 0
+	QoS2            uint64  // of the PUBLISH packets, at QoS 2 (3.1.1)
 	Resent          uint64  // marked as sent before (DUP)
 	Submitted       uint64  // judged good and given to the journal
 	AckedByRule     uint64  // acknowledged, nothing stored, as the rules have it
@@ -127,6 +128,7 @@ type Stats struct {
 	CommandsBarred  uint64  // not sent, because the client takes no packet so large
 	CommandTrouble  uint64  // times that commands could not be read or noted
 	Replies         uint64  // answers to commands, recorded
+	Proposals       uint64  // of children by hubs, noted
 	SlowReaders     uint64  // connections closed because the client did not read
 	Panics          uint64  // faults of ours, each confined to one connection
 	LogSuppressed   uint64  // log lines left out to keep the log bounded
@@ -143,14 +145,14 @@ func (g *Gateway) Stats() Stats {
 	s := Stats{
 		Accepted: c.accepted.Load(), Handshakes: c.handshakes.Load(), TLS12: c.tls12.Load(),
 		Connected: c.connected.Load(), Disconnected: c.disconnected.Load(), TakeOvers: c.takeOvers.Load(), Rivals: c.rivals.Load(),
-		Received: c.received.Load(), ReceivedBytes: c.receivedBytes.Load(), SkippedBytes: c.skippedBytes.Load(), QoS0: c.qos0.Load(), Resent: c.duplicates.Load(),
+		Received: c.received.Load(), ReceivedBytes: c.receivedBytes.Load(), SkippedBytes: c.skippedBytes.Load(), QoS0: c.qos0.Load(), QoS2: c.qos2.Load(), Resent: c.duplicates.Load(),
 		Submitted: c.pending.Load(), AckedByRule: c.ackedByRule.Load(), Refused: c.refused.Load(),
 		Withheld: c.withheld.Load(), DroppedQoS0: c.dropped.Load(), Trouble: c.trouble.Load(), Unrecorded: c.missedRefused.Load(),
 		Acks: c.acks.Load(), AckWrites: c.ackWrites.Load(), Pauses: c.pauses.Load(),
 		PausedSeconds: time.Duration(c.pausedNanos.Load()).Seconds(), Wills: c.wills.Load(), WillsRefused: c.willsRefused.Load(),
 		Passwords: c.passwords.Load(), Retained: c.retained.Load(), Subscribed: c.subscribed.Load(),
 		SubscribeDenied: c.subscribeRefused.Load(), Notices: c.notices.Load(), SlowReaders: c.slowReaders.Load(),
-		Commands: c.downSent.Load(), CommandsTaken: c.downTaken.Load(), CommandsBarred: c.downTooLarge.Load(), CommandTrouble: c.downTrouble.Load(), Replies: c.replies.Load(),
+		Commands: c.downSent.Load(), CommandsTaken: c.downTaken.Load(), CommandsBarred: c.downTooLarge.Load(), CommandTrouble: c.downTrouble.Load(), Replies: c.replies.Load(), Proposals: c.proposals.Load(),
 		Panics: c.panics.Load(), LogSuppressed: c.logSuppressed.Load(),
 		Ended: g.ended.totals(), RefusedBy: g.refusedBy.totals(),
 	}

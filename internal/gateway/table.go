@@ -18,7 +18,7 @@ const shardCount = 64
 // table finds devices by id. It is sharded so that a storm of connections does
 // not queue at one lock. An entry outlives its sessions: it holds what keeps a
 // device honest across reconnects. There are never more entries than devices
-// with a certificate.
+// with a certificate and children of hubs.
 type table struct{ shards [shardCount]shard }
 
 type shard struct {
@@ -106,22 +106,23 @@ func (t *table) forget(now time.Time) {
 type device struct {
 	arrivals, bytes pacer // what arrives, messages and bytes
 
-	mu       sync.Mutex
-	sessions [maxSessions]*conn
-	kept     [maxSessions]*kept // state of sessions that may be resumed
-	rows     []remembered       // what Memory has of them; most have none
-	wills    []*waitingWill     // whose delay runs; at most maxSessions
-	rates    *rates             // those that buckets are of
-	buckets  []bucket
-	patience bucket // see patiencePoints
-	connects bucket // how often it connects
-	touched  int64  // when it last connected, Unix nanoseconds
-	left     int64  // when its last session ended; 0: never
-	strikes  int    // violations in a row
-	struckAt int64
-	outUntil int64 // Unix nanoseconds
-	told     findings
-	rivals   rivals
+	mu        sync.Mutex
+	sessions  [maxSessions]*conn
+	kept      [maxSessions]*kept // state of sessions that may be resumed
+	rows      []remembered       // what Memory has of them; most have none
+	wills     []*waitingWill     // whose delay runs; at most maxSessions
+	rates     *rates             // those that buckets are of
+	buckets   []bucket
+	patience  bucket  // see patiencePoints
+	connects  bucket  // how often it connects
+	touched   int64   // when it last connected or sent, Unix nanoseconds
+	left      int64   // when its last session ended; 0: never
+	proposals *bucket // of a hub that proposes children; nil: never
+	strikes   int     // violations in a row
+	struckAt  int64
+	outUntil  int64 // Unix nanoseconds
+	told      findings
+	rivals    rivals
 }
 
 // findings are what was already said once of a device.
@@ -139,6 +140,7 @@ type kept struct {
 	subs     subscriptions
 	recent   [window]uint16
 	down     [downWindow]sentDown // on their way to the device
+	inbox    *inbox               // nil: it never sent at QoS 2
 }
 
 // connectRate bounds how often one device may connect: 30 at once, then one
@@ -294,6 +296,7 @@ func (d *device) take(r *rates, stream []byte, now int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fit(r, now)
+	d.touched = now
 	return d.buckets[i].take(r.by[i], now)
 }
 

@@ -22,6 +22,9 @@ import (
 // was checked before, so every connection makes a full handshake and every
 // revocation holds from the next connection on. Key exchange is left at Go's
 // default, which prefers the hybrid X25519MLKEM768.
+//
+// A client must show a certificate, unless some product's declaration lets its
+// devices come with a token for a while: then tokens makes that a question.
 func (g *Gateway) newTLS() (only13, with12 *tls.Config) {
 	only13 = &tls.Config{
 		MinVersion:             tls.VersionTLS13,
@@ -49,13 +52,30 @@ func WithTLS12(only13 *tls.Config) *tls.Config {
 	return c
 }
 
+// asking is a configuration whose clients may show no certificate: what they
+// are is asked in CONNECT.
+func asking(c *tls.Config) *tls.Config {
+	c = c.Clone()
+	c.ClientAuth = tls.RequestClientCert
+	return c
+}
+
 // config is the TLS configuration for a connection that begins now.
 func (g *Gateway) config() *tls.Config {
-	if g.OffersTLS12() {
+	tokens := g.takesTokens()
+	switch {
+	case g.OffersTLS12() && tokens:
+		return g.ask12
+	case g.OffersTLS12():
 		return g.tls12
+	case tokens:
+		return g.ask13
+	default:
+		return g.tls13
 	}
-	return g.tls13
 }
+
+const tls13 = tls.VersionTLS13
 
 // certificateError is a refusal of the client's certificate.
 type certificateError struct {
@@ -78,17 +98,34 @@ func (e *certificateError) Unwrap() error { return e.err }
 // looked up or noted about the device here: see identify.
 func (g *Gateway) verify(cs tls.ConnectionState) error {
 	if len(cs.PeerCertificates) == 0 {
+		if g.takesTokens() {
+			return nil // byToken asks
+		}
 		return &certificateError{why: refuseNoCert}
 	}
-	return g.checkChain(cs.PeerCertificates[0])
+	leaf := cs.PeerCertificates[0]
+	if known, err := g.registered(leaf); known {
+		return err
+	}
+	return g.checkChain(leaf)
 }
 
 // identify asks who holds the certificate, once the handshake has proved that
 // the client does. why is empty for a device that is welcome.
 func (g *Gateway) identify(t *tls.Conn) (id identity.Identified, why refusal, err error) {
 	state := t.ConnectionState()
-	id, err = g.deps.Identity.Identify(g.ctx, state.PeerCertificates[0])
-	if err == nil && state.Version < tls.VersionTLS13 && !g.DeclaresTLS12(id.Product) {
+	if len(state.PeerCertificates) == 0 {
+		return identity.Identified{}, "", nil // nobody yet: see byToken
+	}
+	leaf := state.PeerCertificates[0]
+	if known, bad := g.registered(leaf); known && bad == nil {
+		id, err = g.deps.Legacy.IdentifyLeaf(g.ctx, leaf)
+	} else if known {
+		return identity.Identified{}, handshakeReason(bad), bad
+	} else {
+		id, err = g.deps.Identity.Identify(g.ctx, leaf)
+	}
+	if err == nil && state.Version < tls13 && !g.DeclaresTLS12(id.Product) {
 		return id, refuseTLS12, nil
 	}
 	return id, barred(err), err

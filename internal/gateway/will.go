@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"crypto/x509"
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/identity"
@@ -61,10 +60,9 @@ func (c *conn) fireWill(now time.Time) {
 	if why == endTakeOver { // by a clean start: the session has ended
 		delay = 0
 	}
-	leaf := c.tls.ConnectionState().PeerCertificates[0]
-	heir := c.heir()
+	heir, who := c.heir(), c.rechecker()
 	x := &waitingWill{clientID: c.clientID}
-	x.fire = func() { c.g.lateWill(heir, leaf, w) }
+	x.fire = func() { heir.g.lateWill(heir, who, w) }
 	c.dev.holdWill(x, delay)
 }
 
@@ -122,7 +120,7 @@ func (d *device) claimWill(c *conn) {
 
 // lateWill publishes a will whose delay has passed, for whoever the device is by
 // then.
-func (g *Gateway) lateWill(c *conn, leaf *x509.Certificate, w *will) {
+func (g *Gateway) lateWill(c *conn, who func() (identity.Identified, error), w *will) {
 	g.mu.Lock()
 	if g.stopping.Load() {
 		g.mu.Unlock()
@@ -136,7 +134,7 @@ func (g *Gateway) lateWill(c *conn, leaf *x509.Certificate, w *will) {
 			g.count.panics.Add(1) // no connection is there to be closed
 		}
 	}()
-	id, err := g.deps.Identity.Recheck(leaf)
+	id, err := who()
 	if err != nil {
 		return
 	}
@@ -161,7 +159,7 @@ func (g *Gateway) publishWill(c *conn, id identity.Identified, w *will, now time
 			refuse(t.Stream, telemetry.ReasonQuarantined)
 			return
 		}
-	case wire.ChildTelemetry, wire.State, wire.Posture, wire.CommandReply:
+	case wire.ChildTelemetry, wire.ChildProposal, wire.State, wire.Posture, wire.CommandReply:
 		refuse(nil, telemetry.ReasonNotYet)
 		return
 	default:

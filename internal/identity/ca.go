@@ -10,6 +10,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
@@ -18,21 +20,33 @@ import (
 // CAOptions says where a new certificate authority is put.
 type CAOptions struct {
 	Environment core.Environment
-	RootDir     string // for the root's key and certificate; the running server never needs it
-	Dir         string // for the certificates and the intermediates' keys
+	RootDir     string   // for the root's key and certificate; the running server never needs it
+	Dir         string   // for the certificates and the intermediates' keys
+	Keys        KeyStore // for the intermediates' keys; nil: files in Dir
 	Now         func() time.Time
 }
 
 // CA issues certificates with the intermediates' keys. It never has the
 // root's key. It is safe for concurrent use.
 type CA struct {
-	env         core.Environment
-	root        *x509.Certificate
-	operational issuer
-	server      issuer
-	lint        *linter
-	now         func() time.Time
+	env  core.Environment
+	root *x509.Certificate
+	lint *linter
+	now  func() time.Time
+	open OpenOptions
+	set  atomic.Pointer[issuers] // changed by a renewal of the intermediates
 }
+
+// issuers are what the root signed: the intermediates that sign now, and those
+// that signed before, whose certificates are good until they run out.
+type issuers struct {
+	operational, server issuer
+	retired             []*x509.Certificate // operational, without a key
+	clients             *x509.CertPool
+}
+
+func (ca *CA) operational() *issuer { return &ca.set.Load().operational }
+func (ca *CA) server() *issuer      { return &ca.set.Load().server }
 
 // issuer is a CA certificate and its key. The key may live in a token: nothing
 // but crypto.Signer is asked of it.
@@ -73,27 +87,9 @@ func CreateCA(o CAOptions) error {
 	if err != nil {
 		return fmt.Errorf("parse root: %w", err)
 	}
-	files := map[string][]byte{fileRoot: certPEM(rootDER)}
-	for _, im := range []struct {
-		kind      kind
-		tmpl      *x509.Certificate
-		cert, key string
-	}{
-		{kindOperational, operationalTemplate(o.Environment, name, now), fileOperational, fileOperationalKey},
-		{kindServerCA, serverCATemplate(o.Environment, name, now), fileServer, fileServerKey},
-	} {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			return fmt.Errorf("make %s key: %w", im.kind, err)
-		}
-		der, err := l.sign(im.kind, im.tmpl, root, key.Public(), rootKey)
-		if err != nil {
-			return err
-		}
-		files[im.cert] = certPEM(der)
-		if files[im.key], err = keyPEM(key); err != nil {
-			return err
-		}
+	files, err := l.issuerFiles(o, name, root, rootKey)
+	if err != nil {
+		return err
 	}
 	rootFiles := map[string][]byte{fileRoot: certPEM(rootDER)}
 	if rootFiles[fileRootKey], err = keyPEM(rootKey); err != nil {
@@ -113,9 +109,7 @@ type OpenOptions struct {
 	Environment core.Environment
 	Dir         string
 	Now         func() time.Time
-	// Signer gives the key of an intermediate ("operational" or "server"),
-	// for keys that live in a token. Nil: key files in Dir.
-	Signer func(name string) (crypto.Signer, error)
+	Keys        KeyStore // where the intermediates' keys are; nil: files in Dir
 }
 
 // OpenCA opens the working folder of an authority. It refuses keys that others
@@ -132,54 +126,74 @@ func OpenCA(o OpenOptions) (*CA, error) {
 	if err := checkFolder(o.Dir); err != nil {
 		return nil, fmt.Errorf("open CA: %w", err)
 	}
-	ca := &CA{env: o.Environment, lint: l, now: o.Now}
+	ca := &CA{env: o.Environment, lint: l, now: o.Now, open: o}
 	if ca.root, err = readCert(o.Dir, fileRoot); err != nil {
 		return nil, fmt.Errorf("open CA: %w", err)
 	}
 	if err := conform(kindRoot, ca.root); err != nil {
 		return nil, fmt.Errorf("open CA: root: %w", err)
 	}
-	signer := o.Signer
-	if signer == nil {
-		signer = func(name string) (crypto.Signer, error) { return readKey(o.Dir, name+keySuffix) }
+	set, err := ca.read()
+	if err != nil {
+		return nil, fmt.Errorf("open CA: %w", err)
 	}
+	ca.set.Store(set)
+	return ca, nil
+}
+
+// read reads the intermediates of the working folder, and checks them.
+func (ca *CA) read() (*issuers, error) {
+	o, set := &ca.open, &issuers{clients: x509.NewCertPool()}
 	for _, im := range []struct {
 		kind kind
 		name string
 		to   *issuer
 		use  x509.ExtKeyUsage
 	}{
-		{kindOperational, "operational", &ca.operational, x509.ExtKeyUsageClientAuth},
-		{kindServerCA, "server", &ca.server, x509.ExtKeyUsageServerAuth},
+		{kindOperational, "operational", &set.operational, x509.ExtKeyUsageClientAuth},
+		{kindServerCA, "server", &set.server, x509.ExtKeyUsageServerAuth},
 	} {
+		var err error
 		if im.to.cert, err = readCert(o.Dir, im.name+certSuffix); err != nil {
-			return nil, fmt.Errorf("open CA: %w", err)
+			return nil, err
 		}
-		if im.to.signer, err = signer(im.name); err != nil {
-			return nil, fmt.Errorf("open CA: %w", err)
+		if im.to.signer, err = readIssuerKey(o.Keys, o.Dir, im.name+keySuffix); err != nil {
+			return nil, err
 		}
 		if err := ca.checkIssuer(im.kind, im.to, im.use); err != nil {
-			return nil, fmt.Errorf("open CA: %s: %w", im.name, err)
+			return nil, fmt.Errorf("%s: %w", im.name, err)
 		}
 	}
-	return ca, nil
+	var err error
+	if set.retired, err = ca.readRetired(); err != nil {
+		return nil, err
+	}
+	for _, c := range append([]*x509.Certificate{set.operational.cert}, set.retired...) {
+		set.clients.AddCert(c)
+	}
+	return set, nil
 }
 
 func (ca *CA) checkIssuer(k kind, im *issuer, use x509.ExtKeyUsage) error {
-	if err := conform(k, im.cert); err != nil {
-		return err
-	}
-	if want := caName(k, ca.env); len(im.cert.Subject.CommonName) < len(want) || im.cert.Subject.CommonName[:len(want)] != want {
-		return core.E(core.Denied, "foreign-environment",
-			fmt.Sprintf("the CA folder belongs to another environment than %s", ca.env), "point `ca` at the folder that was made for this installation")
-	}
 	pub, ok := im.signer.Public().(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !pub.Equal(im.cert.PublicKey) {
 		return errors.New("the key does not fit the certificate")
 	}
+	return ca.checkCert(k, im.cert, use)
+}
+
+// checkCert holds an intermediate's certificate against the root.
+func (ca *CA) checkCert(k kind, cert *x509.Certificate, use x509.ExtKeyUsage) error {
+	if err := conform(k, cert); err != nil {
+		return err
+	}
+	if want := caName(k, ca.env); !strings.HasPrefix(cert.Subject.CommonName, want) {
+		return core.E(core.Denied, "foreign-environment",
+			fmt.Sprintf("the CA folder belongs to another environment than %s", ca.env), "point `ca` at the folder that was made for this installation")
+	}
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.root)
-	if _, err := im.cert.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: ca.now(), KeyUsages: []x509.ExtKeyUsage{use}}); err != nil {
+	if _, err := cert.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: ca.now(), KeyUsages: []x509.ExtKeyUsage{use}}); err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
 	return nil
@@ -200,21 +214,18 @@ func (ca *CA) Environment() core.Environment { return ca.env }
 
 // Bundle is what EST's /cacerts answers, as DER: the root, and the
 // intermediate that devices' certificates are issued by (RFC 7030 §4.1.3).
-func (ca *CA) Bundle() [][]byte { return [][]byte{ca.root.Raw, ca.operational.cert.Raw} }
+func (ca *CA) Bundle() [][]byte { return [][]byte{ca.root.Raw, ca.operational().cert.Raw} }
 
-// ClientPool is the pool for tls.Config.ClientCAs. Its only member is the
-// operational intermediate: a device need not send it, no other branch of the
-// root is accepted, and the handshake is spared a P-384 verification.
-func (ca *CA) ClientPool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(ca.operational.cert)
-	return pool
-}
+// ClientPool is the pool for tls.Config.ClientCAs, to be asked for at each
+// handshake and not to be changed. Its only members are the operational
+// intermediate and those before it: a device need not send it, no other branch
+// of the root is accepted, and the handshake is spared a P-384 verification.
+func (ca *CA) ClientPool() *x509.CertPool { return ca.set.Load().clients }
 
 // Expires is when the first of the authority's certificates runs out.
 func (ca *CA) Expires() time.Time {
 	t := ca.root.NotAfter
-	for _, c := range []*x509.Certificate{ca.operational.cert, ca.server.cert} {
+	for _, c := range []*x509.Certificate{ca.operational().cert, ca.server().cert} {
 		if c.NotAfter.Before(t) {
 			t = c.NotAfter
 		}
@@ -229,10 +240,11 @@ func (ca *CA) issueDevice(product core.ProductID, device core.DeviceID, serial S
 	}
 	now := ca.now().UTC()
 	t := deviceTemplate(ca.env, product, device, serial, now, life)
-	if t.NotAfter.After(ca.operational.cert.NotAfter) {
+	from := ca.operational()
+	if t.NotAfter.After(from.cert.NotAfter) {
 		return nil, core.E(core.Unavail, "ca-expires", "certificates cannot be issued at present", "the operational intermediate runs out before the certificate would; make new intermediates")
 	}
-	der, err := ca.lint.sign(kindDevice, t, ca.operational.cert, pub, ca.operational.signer)
+	der, err := ca.lint.sign(kindDevice, t, from.cert, pub, from.signer)
 	if err != nil {
 		return nil, err
 	}

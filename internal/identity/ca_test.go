@@ -71,7 +71,7 @@ func TestDeviceCertificateIsWhatTheDesignSays(t *testing.T) {
 	if got, want := c.NotBefore, now.Add(-5*time.Minute); !got.Equal(want) {
 		t.Errorf("NotBefore %s, want %s", got, want)
 	}
-	if len(c.SubjectKeyId) != 20 || string(c.AuthorityKeyId) != string(ca.operational.cert.SubjectKeyId) {
+	if len(c.SubjectKeyId) != 20 || string(c.AuthorityKeyId) != string(ca.operational().cert.SubjectKeyId) {
 		t.Error("key identifiers are missing or wrong")
 	}
 	if got, ok := serialOf(c.SerialNumber); !ok || got != serial {
@@ -82,7 +82,7 @@ func TestDeviceCertificateIsWhatTheDesignSays(t *testing.T) {
 	}
 	roots, mid := x509.NewCertPool(), x509.NewCertPool()
 	roots.AddCert(ca.root)
-	mid.AddCert(ca.operational.cert)
+	mid.AddCert(ca.operational().cert)
 	if _, err := c.Verify(x509.VerifyOptions{Roots: roots, Intermediates: mid, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 		t.Errorf("verify by the root: %v", err)
 	}
@@ -120,7 +120,7 @@ func (s *countingSigner) Sign(r io.Reader, digest []byte, o crypto.SignerOpts) (
 // holds that the real key never signs one.
 func TestBadProfileIsStopped(t *testing.T) {
 	ca, _ := testCA(t, core.Test)
-	key := &countingSigner{Signer: ca.operational.signer}
+	key := &countingSigner{Signer: ca.operational().signer}
 	good := func() *x509.Certificate {
 		return deviceTemplate(core.Test, "p", "A1", newSerial(), fixedClock(), 30*24*time.Hour)
 	}
@@ -154,7 +154,7 @@ func TestBadProfileIsStopped(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			tmpl := good()
 			c.bend(tmpl)
-			if der, err := ca.lint.sign(kindDevice, tmpl, ca.operational.cert, p256(t).Public(), key); err == nil {
+			if der, err := ca.lint.sign(kindDevice, tmpl, ca.operational().cert, p256(t).Public(), key); err == nil {
 				t.Errorf("issued %d bytes", len(der))
 			} else {
 				t.Log(err)
@@ -164,7 +164,7 @@ func TestBadProfileIsStopped(t *testing.T) {
 	if key.signed != 0 {
 		t.Errorf("the real key signed %d bad certificates", key.signed)
 	}
-	if _, err := ca.lint.sign(kindDevice, good(), ca.operational.cert, p256(t).Public(), key); err != nil || key.signed != 1 {
+	if _, err := ca.lint.sign(kindDevice, good(), ca.operational().cert, p256(t).Public(), key); err != nil || key.signed != 1 {
 		t.Errorf("a good one: %v, signed %d times", err, key.signed)
 	}
 }
@@ -173,7 +173,7 @@ func TestLintsThemselvesBite(t *testing.T) {
 	ca, _ := testCA(t, core.Test)
 	// Our own comparison passes over it, RFC 5280's lints do not.
 	tmpl := serverTemplate([]string{"iot..example"}, nil, fixedClock())
-	_, err := ca.lint.sign(kindServer, tmpl, ca.server.cert, p256(t).Public(), ca.server.signer)
+	_, err := ca.lint.sign(kindServer, tmpl, ca.server().cert, p256(t).Public(), ca.server().signer)
 	if err == nil || !strings.HasPrefix(err.Error(), "lint server certificate: e_") {
 		t.Errorf("a host name with an empty label: %v", err)
 	}
@@ -185,7 +185,7 @@ func TestServerIntermediateCannotNameADevice(t *testing.T) {
 	key := p256(t)
 	tmpl := deviceTemplate(core.Test, "p", "A1", newSerial(), fixedClock(), 30*24*time.Hour)
 	tmpl.ExtKeyUsage = nil // or the usage alone would refuse it
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.server.cert, key.Public(), ca.server.signer)
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.server().cert, key.Public(), ca.server().signer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func TestServerIntermediateCannotNameADevice(t *testing.T) {
 	}
 	roots, mid := x509.NewCertPool(), x509.NewCertPool()
 	roots.AddCert(ca.root)
-	mid.AddCert(ca.server.cert)
+	mid.AddCert(ca.server().cert)
 	_, err = c.Verify(x509.VerifyOptions{Roots: roots, Intermediates: mid, CurrentTime: fixedClock(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 	if err == nil || !strings.Contains(err.Error(), "constraints") {
 		t.Errorf("a device named by the server's branch: %v", err)
@@ -207,7 +207,7 @@ func TestServerIntermediateCannotNameADevice(t *testing.T) {
 		t.Skip("openssl is missing: its verdict on the name constraint is not checked")
 	}
 	dir := t.TempDir()
-	for name, b := range map[string][]byte{"root.pem": certPEM(ca.root.Raw), "mid.pem": certPEM(ca.server.cert.Raw), "leaf.pem": certPEM(der)} {
+	for name, b := range map[string][]byte{"root.pem": certPEM(ca.root.Raw), "mid.pem": certPEM(ca.server().cert.Raw), "leaf.pem": certPEM(der)} {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -242,7 +242,7 @@ func TestOpenSSLAgrees(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for name, b := range map[string][]byte{
-		"root.pem": certPEM(ca.root.Raw), "op.pem": certPEM(ca.operational.cert.Raw), "srvca.pem": certPEM(ca.server.cert.Raw),
+		"root.pem": certPEM(ca.root.Raw), "op.pem": certPEM(ca.operational().cert.Raw), "srvca.pem": certPEM(ca.server().cert.Raw),
 		"dev.pem": certPEM(dev.Raw), "srv.pem": certPEM(srv.Leaf().Raw),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
@@ -365,7 +365,7 @@ func TestCreateCARefuses(t *testing.T) {
 
 func TestIntermediateAboutToEnd(t *testing.T) {
 	ca, _ := testCA(t, core.Test)
-	late := ca.operational.cert.NotAfter.Add(-29 * 24 * time.Hour)
+	late := ca.operational().cert.NotAfter.Add(-29 * 24 * time.Hour)
 	ca.now = func() time.Time { return late }
 	if _, err := ca.issueDevice("p", "A1", newSerial(), 30*24*time.Hour, p256(t).Public()); core.ReasonOf(err) != "ca-expires" {
 		t.Errorf("certificate beyond its issuer's end: %v", err)
@@ -403,12 +403,12 @@ func TestServerCertificateRenewsItself(t *testing.T) {
 		t.Error("the key is the old one")
 	}
 	// Whatever the year, the server's certificate never outlives its issuer.
-	now = ca.server.cert.NotAfter.Add(-time.Hour)
+	now = ca.server().cert.NotAfter.Add(-time.Hour)
 	last, err := s.GetCertificate(nil)
-	if err != nil || last.Leaf.NotAfter.After(ca.server.cert.NotAfter) {
+	if err != nil || last.Leaf.NotAfter.After(ca.server().cert.NotAfter) {
 		t.Errorf("near the issuer's end: %v, %v", last.Leaf.NotAfter, err)
 	}
-	now = ca.server.cert.NotAfter.Add(time.Hour)
+	now = ca.server().cert.NotAfter.Add(time.Hour)
 	if _, err := s.GetCertificate(nil); err == nil {
 		t.Error("a certificate after the issuer's end")
 	}

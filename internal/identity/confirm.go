@@ -127,11 +127,24 @@ func (s *Service) confirmIn(ctx context.Context, tx Tx, c *confirmation) (show f
 		if err := tx.UpdateCertificate(ctx, *cert); err != nil {
 			return err
 		}
-		if cert.Door != DoorCode {
-			return nil // a renewal was recorded when it was issued
+		if st.legacy.Live() {
+			ended = append(ended, st.legacy.ID)
+			if err := s.endLegacy(ctx, tx, st, LegacyEnrolled, st.actor()); err != nil {
+				return err
+			}
 		}
-		if st.dev.Code == cert.Code {
-			st.dev.Spent, st.dev.Code = st.dev.Code, core.Hash{}
+		switch cert.Door {
+		case DoorCode:
+			if st.dev.Code == cert.Code {
+				st.dev.Spent, st.dev.Code = st.dev.Code, core.Hash{}
+			}
+		case DoorList:
+			if err := tx.SpendBornUnit(ctx, c.device, now); err != nil {
+				return err
+			}
+		case DoorCA, DoorLegacy:
+		default:
+			return nil // a renewal was recorded when it was issued
 		}
 		if err := s.birth(ctx, tx, cert); err != nil {
 			return err

@@ -19,10 +19,11 @@ const RevocationListLife = 24 * time.Hour
 // that were revoked and have not run out, DER, for others than our own doors:
 // these ask memory at each handshake and need no list. Certificates that were
 // only replaced are not on it: their devices are good, and how many there are
-// is the maker's business.
-func (s *Service) RevocationList() ([]byte, error) {
+// is the maker's business. others are certificates of the same issuer that are
+// not devices'.
+func (s *Service) RevocationList(others ...x509.RevocationListEntry) ([]byte, error) {
 	now := s.d.Now().UTC().Truncate(time.Second)
-	var list []x509.RevocationListEntry
+	list := slices.Clone(others)
 	for _, st := range s.index.snapshot() {
 		for i := range st.certs {
 			c := &st.certs[i]
@@ -46,12 +47,13 @@ func (s *Service) RevocationList() ([]byte, error) {
 // number grows with time, also over restarts.
 func (ca *CA) revocationList(list []x509.RevocationListEntry, now time.Time) ([]byte, error) {
 	until := now.Add(RevocationListLife)
-	if until.After(ca.operational.cert.NotAfter) {
+	from := ca.operational()
+	if until.After(from.cert.NotAfter) {
 		return nil, core.E(core.Unavail, "ca-expires", "no revocation list can be signed at present", "the operational intermediate runs out before the list would; make new intermediates")
 	}
 	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
 		Number: big.NewInt(now.UnixMilli()), ThisUpdate: now, NextUpdate: until, RevokedCertificateEntries: list,
-	}, ca.operational.cert, ca.operational.signer)
+	}, from.cert, from.signer)
 	if err != nil {
 		return nil, fmt.Errorf("sign the revocation list: %w", err)
 	}

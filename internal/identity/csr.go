@@ -35,6 +35,11 @@ type request struct {
 // them challengePassword, are ignored, and so are parts of the subject that
 // name no device (O, OU, C, …).
 func parseCSR(der []byte, env core.Environment, product core.ProductID, device core.DeviceID, weak *weakKeys) (request, error) {
+	return parseNamed(der, device, DeviceURN(env, product, device).String(), weak)
+}
+
+// parseNamed is parseCSR for whoever has that name and that URN.
+func parseNamed(der []byte, device core.DeviceID, urn string, weak *weakKeys) (request, error) {
 	var r request
 	if len(der) == 0 || len(der) > MaxCSRBytes {
 		return r, core.E(core.TooLarge, "csr-size", "the certificate request is empty or larger than 8 KB", "send a PKCS#10 request in DER, base64")
@@ -58,7 +63,7 @@ func parseCSR(der []byte, env core.Environment, product core.ProductID, device c
 	if err := checkSubject(c, device); err != nil {
 		return r, err
 	}
-	if err := checkExtensions(c, DeviceURN(env, product, device).String()); err != nil {
+	if err := checkExtensions(c, urn); err != nil {
 		return r, err
 	}
 	if weak.has(key, device) {

@@ -33,6 +33,9 @@ func (s *Service) Enrol(ctx context.Context, source netip.Addr, id core.DeviceID
 }
 
 func (s *Service) enrol(ctx context.Context, source netip.Addr, id core.DeviceID, code string, csrDER []byte) ([][]byte, error) {
+	if _, typed := parseCode(code); !typed && s.TakesTokens() {
+		return s.enrolByToken(ctx, source, id, code, csrDER, mistypedCode())
+	}
 	// CC 1.13, 1.14: counted before it is compared. A code has 135 bits: only
 	// the source is slowed down, neither a device nor its code can be locked.
 	ticket, err := s.d.Gate.Open(ctx, gate.Attempt{Means: gate.EnrolmentCode, Account: string(id), Source: source})
@@ -66,14 +69,14 @@ func (s *Service) enrol(ctx context.Context, source netip.Addr, id core.DeviceID
 	if err != nil {
 		return nil, s.noteHostile(ctx, id, err)
 	}
-	if st.own == nil && st.dev.Ownerships == 0 || st.own != nil && !st.own.Done {
-		// Until owners can claim, enrolment opens the first ownership. After
-		// an erasure a device stays nobody's (design, section 5, Subjects).
-		if st, err = s.open(ctx, id, core.Actor{Kind: core.ActorDevice}); err != nil {
-			return nil, unavailable(err)
-		}
+	if st, err = s.owned(ctx, st); err != nil {
+		return nil, err
 	}
 	return s.issue(ctx, st, req, terms, DoorCode, hash)
+}
+
+func mistypedCode() *core.Error {
+	return core.E(core.Denied, "code-mistyped", "the enrolment code is mistyped", "it has 30 letters and digits; the last three check the others")
 }
 
 // verifyCode compares a code with the device's. It does the same work for a
@@ -92,7 +95,7 @@ func (s *Service) verifyCode(ticket *gate.Ticket, id core.DeviceID, code string)
 	isSpent := subtle.ConstantTimeCompare(hash[:], spent[:]) == 1
 	switch {
 	case !typed:
-		return nil, hash, core.E(core.Denied, "code-mistyped", "the enrolment code is mistyped", "it has 30 letters and digits; the last three check the others")
+		return nil, hash, mistypedCode()
 	case isOpen && !st.dev.CodeUntil.IsZero() && !s.d.Now().Before(st.dev.CodeUntil):
 		return nil, hash, badCode("code-expired")
 	case isOpen:
@@ -161,7 +164,7 @@ func (s *Service) issue(ctx context.Context, st *state, req request, terms Terms
 		NotAfter: cert.NotAfter, State: Issued, Door: door, Code: code, Issued: now, DER: cert.Raw,
 	}
 	next, err := s.change(ctx, id, func(tx Tx, st *state) error {
-		if err := mayIssue(st, door, code); err != nil {
+		if err := mayIssue(ctx, tx, st, door, code); err != nil {
 			return err
 		}
 		if p := st.pending(); p != nil {
@@ -203,18 +206,33 @@ func (s *Service) issue(ctx context.Context, st *state, req request, terms Terms
 }
 
 // mayIssue looks again, inside the transaction, at what the request stands on.
-func mayIssue(st *state, door Door, code core.Hash) error {
-	if door == DoorCode && st.dev.Code != code {
+func mayIssue(ctx context.Context, tx Tx, st *state, door Door, on core.Hash) error {
+	if door == DoorCode && st.dev.Code != on {
 		return badCode("code-spent")
 	}
 	if !st.dev.Revoked.IsZero() {
 		return refusedCert("revoked")
 	}
+	if st.dev.Child {
+		return refusedCert("child")
+	}
+	if door == DoorLegacy && (!st.legacy.Live() || st.legacy.Proof != on) {
+		return refusedLegacy("legacy-ended")
+	}
+	if door == DoorList || door == DoorCA {
+		born, err := tx.BornUnit(ctx, on)
+		if err != nil {
+			return err
+		}
+		if born == nil || born.Device != st.dev.ID || !born.Spent.IsZero() {
+			return notBorn("birth-key-spent")
+		}
+	}
 	return nil
 }
 
 func (s *Service) chain(leaf []byte) [][]byte {
-	return [][]byte{leaf, s.d.CA.operational.cert.Raw}
+	return [][]byte{leaf, s.d.CA.issuerOf(leaf).Raw}
 }
 
 // takeIssue counts one certificate for a device; it returns how long the

@@ -22,6 +22,9 @@ const (
 	RecordQuarantined core.RecordKind = "device-quarantined"
 	RecordReleased    core.RecordKind = "device-released"
 	RecordFinding     core.RecordKind = "identity-finding"
+	RecordLinked      core.RecordKind = "child-linked"
+	RecordMoved       core.RecordKind = "child-moved"
+	RecordUnlinked    core.RecordKind = "child-unlinked"
 )
 
 // sealContext says what the sealed part of our records is.
@@ -31,6 +34,8 @@ const sealContext = "identity"
 // nowhere else.
 type sealedPart struct {
 	Device      core.DeviceID `json:"device"`
+	Hub         core.DeviceID `json:"hub,omitempty"`        // that speaks for it from then on, or did until then
+	HubBefore   core.DeviceID `json:"hub_before,omitempty"` // of a move
 	Certificate string        `json:"certificate,omitempty"`
 	Reason      string        `json:"reason,omitempty"` // a person's own words
 }

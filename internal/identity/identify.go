@@ -16,8 +16,9 @@ type Identified struct {
 	Product     core.ProductID
 	Subject     core.Subject // zero: nobody's
 	OwnedSince  time.Time    // zero: nobody's
-	Serial      Serial       // of the certificate
-	NotAfter    time.Time    // of the certificate
+	Credential  Credential   // what it proved that with
+	Serial      Serial       // of the certificate, or the number of the legacy credential
+	NotAfter    time.Time    // of the certificate, and when the legacy door closes
 	Quarantined bool         // updates and diagnostics only
 }
 
@@ -46,7 +47,7 @@ func (s *Service) VerifyForRenewal(leaf *x509.Certificate) error {
 
 func (s *Service) issuedAndGood(leaf *x509.Certificate, at time.Time) error {
 	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots: s.pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		Roots: s.d.CA.ClientPool(), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
 		reason := "untrusted"
@@ -101,7 +102,7 @@ func (s *Service) identify(ctx context.Context, leaf *x509.Certificate) (Identif
 	default:
 		return Identified{}, refusedCert("revoked")
 	}
-	return identified(st, serial, leaf), nil
+	return identified(st, serial, leaf.NotAfter), nil
 }
 
 // Recheck says who the holder of a live session is by now, after a Change. No
@@ -115,10 +116,10 @@ func (s *Service) Recheck(leaf *x509.Certificate) (Identified, error) {
 	}
 	switch st.cert(serial).State {
 	case Issued, Confirmed:
-		return identified(st, serial, leaf), nil
+		return identified(st, serial, leaf.NotAfter), nil
 	case Superseded:
 		if !st.dev.Suspect.IsZero() {
-			return identified(st, serial, leaf), nil
+			return identified(st, serial, leaf.NotAfter), nil
 		}
 		return Identified{}, refusedCert("superseded")
 	default:
@@ -126,10 +127,10 @@ func (s *Service) Recheck(leaf *x509.Certificate) (Identified, error) {
 	}
 }
 
-func identified(st *state, serial Serial, leaf *x509.Certificate) Identified {
+func identified(st *state, serial Serial, notAfter time.Time) Identified {
 	who := Identified{
-		Device: st.dev.ID, Product: st.dev.Product, Subject: st.subject(), Serial: serial,
-		NotAfter: leaf.NotAfter, Quarantined: !st.dev.Suspect.IsZero(),
+		Device: st.dev.ID, Product: st.dev.Product, Subject: st.subject(), Credential: serial.Credential(), Serial: serial,
+		NotAfter: notAfter, Quarantined: !st.dev.Suspect.IsZero(),
 	}
 	if !who.Subject.IsZero() {
 		who.OwnedSince = st.own.Opened

@@ -13,7 +13,12 @@ type state struct {
 	dev   DeviceRow
 	certs []CertificateRow
 	own   *OwnershipRow
-	lost  bool // its owner's key is gone from the keyring: nobody's
+	// legacy is the latest credential of the maker's, ended or not; nil: none.
+	legacy *LegacyRow
+	lost   bool     // its owner's key is gone from the keyring: nobody's
+	link   *LinkRow // of a child: who speaks for it; nil: nobody
+
+	vouched *Vouched // of a child with a hub and an owner; made when it is shown
 }
 
 // clone is a copy that a transaction may change.
@@ -23,6 +28,10 @@ func (st *state) clone() *state {
 	if st.own != nil {
 		o := *st.own
 		c.own = &o
+	}
+	if st.legacy != nil {
+		l := *st.legacy
+		c.legacy = &l
 	}
 	return &c
 }
@@ -77,11 +86,14 @@ type index struct {
 	mu      sync.RWMutex
 	devices map[core.DeviceID]*state
 	serials map[Serial]*state
+	legacy  legacyIndex
+	hubs    map[core.DeviceID]map[core.DeviceID]*state // children, by hub
 }
 
 func newIndex() *index {
 	return &index{
-		devices: map[core.DeviceID]*state{}, serials: map[Serial]*state{},
+		devices: map[core.DeviceID]*state{}, serials: map[Serial]*state{}, legacy: newLegacyIndex(),
+		hubs: map[core.DeviceID]map[core.DeviceID]*state{},
 	}
 }
 
@@ -108,11 +120,15 @@ func (x *index) apply(st *state) {
 		for i := range old.certs {
 			delete(x.serials, old.certs[i].Serial)
 		}
+		x.legacy.remove(old)
+		x.unlink(old)
 	}
 	x.devices[st.dev.ID] = st
+	x.link(st)
 	for i := range st.certs {
 		x.serials[st.certs[i].Serial] = st
 	}
+	x.legacy.add(st)
 }
 
 // snapshot lists the states of all devices, in no order.
@@ -146,6 +162,8 @@ func (x *index) trim(now time.Time) int {
 			for i := range c.certs {
 				x.serials[c.certs[i].Serial] = c
 			}
+			x.legacy.remove(st)
+			x.legacy.add(c)
 			x.devices[st.dev.ID] = c
 			n += len(st.certs) - len(c.certs)
 		}

@@ -188,6 +188,9 @@ func conform(k kind, c *x509.Certificate) error {
 	case kindDevice:
 		algorithm = x509.ECDSAWithSHA256
 		eku = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	case kindService:
+		algorithm, maxLife = x509.ECDSAWithSHA256, serviceLife
+		eku = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	}
 	pub, ok := c.PublicKey.(*ecdsa.PublicKey)
 	switch {
@@ -217,6 +220,14 @@ func conformNames(k kind, c *x509.Certificate) error {
 		_, _, device, ok := parseURN(c.URIs[0].String())
 		if !ok || c.Subject.CommonName != string(device) || len(c.Subject.Names) != 1 {
 			return errors.New("its names are not those of one device")
+		}
+	case kindService:
+		if names != 1 || len(c.URIs) != 1 {
+			return fmt.Errorf("it has %d names, want one URI", names)
+		}
+		_, service, ok := parseServiceURN(c.URIs[0].String())
+		if !ok || c.Subject.CommonName != service || len(c.Subject.Names) != 1 {
+			return errors.New("its names are not those of one service")
 		}
 	case kindServer:
 		if names == 0 || len(c.EmailAddresses)+len(c.URIs) > 0 {

@@ -73,3 +73,49 @@ func spkiHash(rawSPKI []byte) core.Hash { return sha256.Sum256(rawSPKI) }
 
 // Fingerprint is the SHA-256 of a certificate's DER.
 func Fingerprint(c *x509.Certificate) core.Hash { return sha256.Sum256(c.Raw) }
+
+// Credential is the kind of what a device proves with who it is.
+type Credential string
+
+// The kinds. Those of the maker's own stand only at the legacy door.
+const (
+	OwnCertificate Credential = "certificate"  // of this installation
+	OwnCA          Credential = "own-ca"       // a certificate of the maker's own authority
+	DeviceToken    Credential = "device-token" // a secret of the device's own
+)
+
+// Legacy reports whether a credential is one of the maker's (design, section 5,
+// Brownfield).
+func (c Credential) Legacy() bool { return c == OwnCA || c == DeviceToken }
+
+// The first two bits of a legacy credential's id. Our certificates' serial
+// numbers are positive, so their first bit is 0.
+const (
+	kindBits  = 0xc0
+	tokenBits = 0x80
+	ownCABits = 0xc0
+)
+
+// Credential is the kind of credential that s is the number of: so the sealed
+// sender of a reading says it, too.
+func (s Serial) Credential() Credential {
+	switch s[0] & kindBits {
+	case tokenBits:
+		return DeviceToken
+	case ownCABits:
+		return OwnCA
+	default:
+		return OwnCertificate
+	}
+}
+
+// newLegacyID is the number of a new legacy credential.
+func newLegacyID(kind Credential) Serial {
+	var s Serial
+	_, _ = rand.Read(s[:]) // crypto/rand.Read never fails
+	s[0] &^= kindBits
+	if s[0] |= tokenBits; kind == OwnCA {
+		s[0] |= ownCABits
+	}
+	return s
+}

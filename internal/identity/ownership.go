@@ -151,13 +151,20 @@ func (s *Service) Reopen(ctx context.Context, by core.Actor, id core.DeviceID) e
 // Ending what has ended is not an error.
 func (s *Service) EndOwnership(ctx context.Context, subject core.Subject) error {
 	var ended *state
+	var apart []*state // children of it
 	err := s.d.Update(ctx, func(tx Tx) error {
+		ended, apart = nil, nil
 		o, err := tx.OwnershipOf(ctx, subject)
 		if err != nil || o == nil {
-			ended = nil
+			return err
+		}
+		if apart, err = s.leaveHub(ctx, tx, o.Device); err != nil {
 			return err
 		}
 		ended, err = s.changeIn(ctx, tx, o.Device, func(tx Tx, st *state) error {
+			if err := s.unlink(ctx, tx, st, core.Job("erasure"), "owner-ended", ""); err != nil {
+				return err
+			}
 			if err := tx.DeleteOwnership(ctx, subject); err != nil {
 				return err
 			}
@@ -174,6 +181,9 @@ func (s *Service) EndOwnership(ctx context.Context, subject core.Subject) error 
 	}
 	if ended != nil {
 		s.index.apply(ended)
+		for _, st := range apart {
+			s.index.apply(st)
+		}
 		s.d.Notify(Change{Device: ended.dev.ID, Kind: ChangeOwnership})
 	}
 	return nil

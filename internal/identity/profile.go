@@ -50,10 +50,11 @@ const (
 	kindServerCA
 	kindServer
 	kindDevice
+	kindService
 )
 
 func (k kind) String() string {
-	return [...]string{"root", "operational intermediate", "server intermediate", "server", "device"}[k]
+	return [...]string{"root", "operational intermediate", "server intermediate", "server", "device", "service"}[k]
 }
 
 // keyID is the subject key identifier: the first 160 bits of the SHA-256 of

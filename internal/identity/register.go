@@ -2,7 +2,6 @@ package identity
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"time"
 
@@ -25,6 +24,10 @@ type Device struct {
 	NotAfter    time.Time    // of the good certificate; zero: none
 	Quarantined time.Time    // zero: not in quarantine
 	Suspicion   string       // why it is in quarantine
+
+	Child    bool          // it has no certificate; a hub vouches for it
+	Hub      core.DeviceID // of a child: which one; "": none at present
+	HubSince time.Time     // zero: no hub
 }
 
 // DeviceState is what a device is to staff.
@@ -33,10 +36,13 @@ type DeviceState string
 // The states of a device.
 const (
 	StateAdded       DeviceState = "added"       // registered; has not enrolled
+	StateLegacy      DeviceState = "legacy"      // comes with what the maker gave it, at the legacy door
 	StateActive      DeviceState = "active"      // has a good certificate
 	StateExpired     DeviceState = "expired"     // its certificate ran out
 	StateQuarantined DeviceState = "quarantined" // may update and report, nothing else
 	StateRevoked     DeviceState = "revoked"     // refused
+	StateChild       DeviceState = "child"       // a hub speaks for it
+	StateAlone       DeviceState = "no-hub"      // a child that no hub speaks for
 )
 
 func (s *Service) device(st *state) Device {
@@ -46,6 +52,9 @@ func (s *Service) device(st *state) Device {
 	}
 	if !d.Subject.IsZero() {
 		d.OwnedSince = st.own.Opened
+	}
+	if st.legacy.Live() {
+		d.State = StateLegacy
 	}
 	if c := st.confirmed(); c != nil {
 		d.Serial, d.NotAfter, d.State = c.Serial, c.NotAfter, StateActive
@@ -59,39 +68,21 @@ func (s *Service) device(st *state) Device {
 	if !st.dev.Revoked.IsZero() {
 		d.State = StateRevoked
 	}
+	if st.dev.Child {
+		d.Child, d.State = true, StateAlone
+		if l := st.link; l != nil && s.index.vouched(l.Hub, []byte(st.dev.ID)) != nil {
+			d.State, d.Hub, d.HubSince = StateChild, l.Hub, l.Since
+		}
+	}
 	return d
 }
 
-// AddDevice registers a unit and makes its enrolment code, which is shown this
-// once and kept only as a hash (CC 1.9, 1.12). It is core.Conflict when the
-// unit is registered. The product need not be declared yet: its first
-// enrolment is what waits for that (CC 1.1).
-func (s *Service) AddDevice(ctx context.Context, by core.Actor, product core.ProductID, id core.DeviceID) (code string, err error) {
-	if !id.Valid() {
-		return "", core.E(core.Invalid, "device-id", "the serial number is not in the form of a device id", "use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit")
+// noChild refuses for a child what only a unit with a certificate has.
+func noChild(st *state, instead string) error {
+	if st.dev.Child {
+		return core.E(core.Conflict, "child", "this is a child: it has no certificate and never will", instead)
 	}
-	if !product.Valid() {
-		return "", core.E(core.Invalid, "product-id", "the product is not in the form of a product id", "use the `product` of its declaration")
-	}
-	code, hash := newCode()
-	now := s.d.Now().UTC()
-	st := &state{dev: DeviceRow{ID: id, Product: product, Revision: 1, Added: now, Code: hash, CodeUntil: s.codeEnd(now)}}
-	_, _ = rand.Read(st.dev.Unit[:]) // crypto/rand.Read never fails
-	err = s.d.Update(ctx, func(tx Tx) error {
-		if err := tx.InsertDevice(ctx, st.dev); err != nil {
-			return err
-		}
-		// CC 1.7: where a unit comes from; CC 2.15: its credential is its own.
-		if err := tx.PutBirth(ctx, BirthRow{Device: id, Operator: by.ID, Time: now, CodeBits: CodeBits}); err != nil {
-			return err
-		}
-		return tx.Record(ctx, s.record(st, RecordAdded, by, sealedPart{}, core.Fact{Name: "code_bits", Value: fmt.Sprint(CodeBits)}))
-	})
-	if err != nil {
-		return "", fmt.Errorf("add device: %w", err)
-	}
-	s.index.apply(st)
-	return code, nil
+	return nil
 }
 
 // NewCode makes a new enrolment code for a unit that lost its key or was
@@ -102,10 +93,17 @@ func (s *Service) NewCode(ctx context.Context, by core.Actor, id core.DeviceID) 
 	code, hash := newCode()
 	now := s.d.Now().UTC()
 	_, err = s.change(ctx, id, func(tx Tx, st *state) error {
+		if err := noChild(st, "a hub speaks for it: `hawser child adopt HUB CHILD`"); err != nil {
+			return err
+		}
 		if !st.dev.Code.IsZero() {
 			st.dev.Spent = st.dev.Code
 		}
 		st.dev.Code, st.dev.CodeUntil, st.dev.Revoked = hash, s.codeEnd(now), time.Time{}
+		// What it was listed with goes, like the code before this one.
+		if err := tx.SpendBornUnit(ctx, id, now); err != nil {
+			return err
+		}
 		if p := st.pending(); p != nil && !p.Code.IsZero() {
 			p.State, p.Ended, p.DER = Revoked, now, nil
 			if err := tx.UpdateCertificate(ctx, *p); err != nil {
@@ -170,6 +168,7 @@ type Counts struct {
 	ByState     map[DeviceState]int
 	Unowned     int // enrolled, but nobody's
 	KeysMissing int // owned in the database, but the keyring has no key
+	Linked      int // children that have a hub
 }
 
 // Counts counts the units; for doctor and metrics, not for every request.
@@ -184,6 +183,9 @@ func (s *Service) Counts() Counts {
 		}
 		if st.lost {
 			c.KeysMissing++
+		}
+		if st.link != nil {
+			c.Linked++
 		}
 	}
 	return c

@@ -32,6 +32,9 @@ func (s *Service) Revoke(ctx context.Context, by core.Actor, id core.DeviceID, w
 	}
 	r := Receipt{Kind: RecordRevoked, Device: id, Cause: why.Cause}
 	st, err := s.change(ctx, id, func(tx Tx, st *state) error {
+		if err := noChild(st, "take it from its hub: `hawser child remove CHILD`"); err != nil {
+			return err
+		}
 		r.Certificates, r.Time = 0, st.dev.Revoked
 		r.Product, r.Subject = st.dev.Product, st.subject()
 		if !st.dev.Revoked.IsZero() {
@@ -51,6 +54,12 @@ func (s *Service) Revoke(ctx context.Context, by core.Actor, id core.DeviceID, w
 			c.State, c.Ended, c.DER = Revoked, now, nil
 			r.Certificates++
 			if err := tx.UpdateCertificate(ctx, *c); err != nil {
+				return err
+			}
+		}
+		if st.legacy.Live() { // the register's own record says by whom and why
+			st.legacy.Ended, st.legacy.Why = now, LegacyRevoked
+			if err := tx.UpdateLegacy(ctx, *st.legacy); err != nil {
 				return err
 			}
 		}

@@ -118,13 +118,14 @@ func (s *ServerCertificate) renew() error {
 		return fmt.Errorf("make server key: %w", err)
 	}
 	t := serverTemplate(s.dns, s.ips, now)
-	if end := s.ca.server.cert.NotAfter; t.NotAfter.After(end) {
+	from := s.ca.server()
+	if end := from.cert.NotAfter; t.NotAfter.After(end) {
 		t.NotAfter = end
 		if !now.Before(end) {
 			return errors.New("the server intermediate has run out")
 		}
 	}
-	der, err := s.ca.lint.sign(kindServer, t, s.ca.server.cert, key.Public(), s.ca.server.signer)
+	der, err := s.ca.lint.sign(kindServer, t, from.cert, key.Public(), from.signer)
 	if err != nil {
 		return err
 	}
@@ -133,7 +134,7 @@ func (s *ServerCertificate) renew() error {
 		return fmt.Errorf("parse server certificate: %w", err)
 	}
 	s.state.Store(&serverState{
-		cert:  &tls.Certificate{Certificate: [][]byte{der, s.ca.server.cert.Raw}, PrivateKey: key, Leaf: leaf},
+		cert:  &tls.Certificate{Certificate: [][]byte{der, from.cert.Raw}, PrivateKey: key, Leaf: leaf},
 		renew: now.Add(min(serverRenewAfter, leaf.NotAfter.Sub(now)/2)),
 	})
 	return nil

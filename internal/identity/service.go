@@ -2,7 +2,6 @@ package identity
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"sync"
@@ -20,6 +19,9 @@ type Terms struct {
 	Supported time.Time // the last moment of support
 	Policy    core.Hash // the declaration in force
 	Missing   []string  // what must be declared before the first device (CC 1.1); empty: nothing
+
+	Children    []core.ProductID // of which its devices may have children, sorted
+	MaxChildren int              // of one device; 0: it is no hub
 }
 
 // Policies knows the declarations in force. It fails with core.Unknown for a
@@ -73,6 +75,10 @@ type Deps struct {
 	// CodeLife is how long an enrolment code may wait for its device; 0: until
 	// it is spent, for units that lie in a box for years.
 	CodeLife time.Duration
+	// TokenKey is at least 32 bytes, kept outside the database: with it, and
+	// nothing else, the hashes of device tokens can be tried. nil: no device
+	// comes with a token.
+	TokenKey []byte
 }
 
 // Service is the register of devices. It is safe for concurrent use.
@@ -83,8 +89,10 @@ type Service struct {
 	weak     *weakKeys
 	confirms confirmQueue
 	refusals refusals
+	doors    legacyDoors
 	seen     seen
-	pool     *x509.CertPool
+
+	taking sync.Mutex // held while a factory's list, or one of old devices, is taken
 
 	issueMu sync.Mutex
 	issues  map[core.DeviceID]bucket // certificates lately made, by device
@@ -103,7 +111,7 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
 	s := &Service{
-		d: d, env: d.CA.env, index: newIndex(), weak: weak, pool: d.CA.ClientPool(),
+		d: d, env: d.CA.env, index: newIndex(), weak: weak,
 		issues: map[core.DeviceID]bucket{}, opening: map[core.DeviceID]chan struct{}{},
 	}
 	if err := s.load(ctx); err != nil {
@@ -117,8 +125,24 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 
 func (s *Service) load(ctx context.Context) error {
 	err := s.d.View(ctx, func(tx Tx) error {
+		legacy := map[core.DeviceID]*LegacyRow{}
+		if err := tx.EachLegacy(ctx, func(r LegacyRow) error {
+			if old := legacy[r.Device]; old == nil || !old.Live() {
+				legacy[r.Device] = &r
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if err := s.loadLegacyCAs(ctx, tx); err != nil {
+			return err
+		}
+		links := map[core.DeviceID]*LinkRow{}
+		if err := tx.EachChildLink(ctx, func(l LinkRow) error { links[l.Child] = &l; return nil }); err != nil {
+			return err
+		}
 		return tx.EachIdentity(ctx, s.d.Now(), func(d DeviceRow, certs []CertificateRow, o *OwnershipRow) error {
-			st := &state{dev: d, certs: certs, own: o}
+			st := &state{dev: d, certs: certs, own: o, legacy: legacy[d.ID], link: links[d.ID]}
 			// A subject without a key was erased: by an erasure that a restore
 			// from backup has forgotten, for one.
 			st.lost = o != nil && o.Done && !s.d.Keys.Has(o.Subject)
@@ -144,6 +168,14 @@ func read(ctx context.Context, tx Tx, id core.DeviceID) (*state, error) {
 	}
 	if st.own, err = tx.Ownership(ctx, id); err != nil {
 		return nil, err
+	}
+	if st.legacy, err = tx.Legacy(ctx, id); err != nil {
+		return nil, err
+	}
+	if d.Child {
+		if st.link, err = tx.ChildLink(ctx, id); err != nil {
+			return nil, err
+		}
 	}
 	return st, nil
 }

@@ -27,6 +27,10 @@ const (
 	DoorCode    Door = "enrolment-code"
 	DoorRenewal Door = "renewal"
 	DoorSleeper Door = "renewal-after-sleep" // of a certificate that had run out
+	DoorList    Door = "factory-list"        // by the key that its production line listed
+	DoorCA      Door = "factory-ca"          // by its birth certificate
+	DoorLegacy  Door = "legacy"              // by what the maker gave it before it came here
+	DoorHub     Door = "hub"                 // a child: it never has one, and a hub speaks for it
 )
 
 // DeviceRow is one unit of the maker's register.
@@ -43,6 +47,7 @@ type DeviceRow struct {
 	Revoked    time.Time // zero: not revoked
 	Suspect    time.Time // in quarantine since; zero: not
 	Suspicion  string    // reason of the quarantine
+	Child      bool      // it has no certificate and never will; a hub speaks for it
 }
 
 // CertificateRow is what is kept about one device certificate.
@@ -55,7 +60,7 @@ type CertificateRow struct {
 	NotAfter    time.Time
 	State       CertificateState
 	Door        Door
-	Code        core.Hash // the code it was issued to; zero for a renewal
+	Code        core.Hash // the code, or the key of its birth, that it was issued to; zero for a renewal
 	Issued      time.Time
 	Confirmed   time.Time // first handshake; zero: none yet
 	Ended       time.Time // superseded or revoked; zero: neither
@@ -76,10 +81,15 @@ type OwnershipRow struct {
 // credential was its own (CC 2.15).
 type BirthRow struct {
 	Device    core.DeviceID
+	Door      Door      // how it first gets a certificate; "": registered by a version that did not say
 	Station   string    // where it was registered
 	Operator  string    // staff id
 	Time      time.Time // of registration
-	CodeBits  int       // strength of its enrolment code
+	Hardware  string    // revision; "": not given
+	Batch     string    // "": not given
+	Source    core.Hash // SHA-256 of the factory's list or authority; zero: registered by hand
+	CodeBits  int       // strength of its enrolment code; 0: it came without one
+	Salt      [16]byte  // of the digest in the ledger; zero: there is none
 	KeyOrigin string    // "" until enrolled; "device": the key pair was made by the device
 	Key       core.Hash // its first public key
 	Enrolled  time.Time // first handshake; zero: none yet
@@ -103,7 +113,19 @@ type CodeStanding struct {
 	Device core.DeviceID
 	Code   []byte // nil: none is open
 	Spent  []byte // nil: none was spent or withdrawn
-	Bits   int    // strength of its enrolment code; 0: it has no birth record
+	Bits   int    // strength of its enrolment code; 0: it has no birth record, or came without a code
+	Door   Door   // how it first gets a certificate
+}
+
+// BirthStanding is what the store has of one unit's birth, and whose its first
+// key is according to the table of all keys. A unit without a birth record has
+// a row with its ids alone.
+type BirthStanding struct {
+	Device core.DeviceID
+	Unit   [16]byte
+	Born   bool // there is a record
+	Row    BirthRow
+	Tied   core.DeviceID // the unit that first showed Row.Key; "": nobody
 }
 
 // Ended is one certificate that a door must not let in.
@@ -128,6 +150,8 @@ type Tx interface {
 
 	// Certificates are all of a device that are kept, oldest first.
 	Certificates(context.Context, core.DeviceID) ([]CertificateRow, error)
+	// CertificateDevice is whose a certificate is or was; "" when it is not kept.
+	CertificateDevice(context.Context, Serial) (core.DeviceID, error)
 	InsertCertificate(context.Context, CertificateRow) error
 	// UpdateCertificate replaces state, times, code and DER.
 	UpdateCertificate(context.Context, CertificateRow) error
@@ -152,6 +176,8 @@ type Tx interface {
 	OwnershipIntents(context.Context) ([]OwnershipRow, error)
 
 	Birth(context.Context, core.DeviceID) (BirthRow, error)
+	// PutBirth writes a birth record. Of one that is there it only sets what
+	// the first handshake says: KeyOrigin, Key, Enrolled.
 	PutBirth(context.Context, BirthRow) error
 
 	// EachIdentity calls fn once per device, for the index in memory: the
@@ -170,9 +196,18 @@ type Tx interface {
 	UnitsOfKey(ctx context.Context, key core.Hash) (int, error)
 	// EachCode calls fn once per unit of the register, for checks.
 	EachCode(ctx context.Context, fn func(CodeStanding) error) error
+	// EachBirth calls fn once per unit of the register, for checks.
+	EachBirth(ctx context.Context, fn func(BirthStanding) error) error
+	// BirthOf finds the birth of a unit by its random number; core.Unknown
+	// when there is no such unit.
+	BirthOf(ctx context.Context, unit [16]byte) (BirthStanding, error)
 	// EachEnded calls fn once per certificate that has not run out by now and
 	// is not good any more, whatever the reason, for checks.
 	EachEnded(ctx context.Context, now time.Time, fn func(Ended) error) error
+
+	FactoryTx
+	LegacyTx
+	ChildTx
 
 	// Record hands evidence to the ledger.
 	Record(context.Context, core.Record) error

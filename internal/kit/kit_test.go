@@ -333,3 +333,26 @@ func sameShape(got, want File) error {
 	}
 	return nil
 }
+
+// TestKitOfAHub: the README of a hub's kit says on which topics it speaks for
+// its children, and no other one does.
+func TestKitOfAHub(t *testing.T) {
+	for file, hub := range map[string]bool{"nest-hub.yaml": true, "aria-thermostat.yaml": false} {
+		for _, platform := range Platforms() {
+			files, err := Render(Facts{Policy: policy(t, file), Door: door(), Device: "H1"}, platform)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range files {
+				if f.Name != "README.md" {
+					continue
+				}
+				for _, want := range []string{"child/ID/telemetry/STREAM", "child/ID/propose", "up to 64 others", "hawser child add H1 CHILD"} {
+					if strings.Contains(string(f.Content), want) != hub {
+						t.Errorf("%s for %s: %q is in it: %t", file, platform, want, !hub)
+					}
+				}
+			}
+		}
+	}
+}

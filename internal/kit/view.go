@@ -32,6 +32,8 @@ type view struct {
 	Topics              []string
 	Streams             []stream
 	Commands            []string
+	Children            []string // products of which a unit may have children; none: it is no hub
+	MaxChildren         int
 	Enrol, Reenrol      string
 	Core                string // the folder of the portable files, for the kit's host folder
 }
@@ -74,6 +76,12 @@ func newView(f Facts, platform Platform, roots []byte) *view {
 		KeepAlive: keepAlive(p), LifeDays: int(p.Identity.Life / (24 * time.Hour)),
 		Enrol: wire.ESTEnrol, Reenrol: wire.ESTReenrol, Core: platform.folders()["mbedtls"],
 		Topics: []string{wire.RefusedTopic, wire.ConfigTopic, wire.UpdateTopic, wire.NoticeTopic},
+	}
+	if p.Hub != nil {
+		for _, id := range p.Hub.Children {
+			v.Children = append(v.Children, string(id))
+		}
+		v.MaxChildren = p.Hub.Max
 	}
 	if v.Serial == "" {
 		v.Serial = "A1"

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/hawser-iot/hawser/internal/kms"
 	"github.com/hawser-iot/hawser/internal/ledger"
 	"github.com/hawser-iot/hawser/internal/store"
 )
@@ -23,10 +22,6 @@ func view[T any](s *store.Store) func(context.Context, func(T) error) error {
 	return func(ctx context.Context, fn func(T) error) error {
 		return s.View(ctx, func(tx *store.Tx) error { return fn(any(tx).(T)) })
 	}
-}
-
-func openRoots(c *Config) (*kms.File, error) {
-	return kms.OpenFile(kms.FileOptions{Dir: c.Roots, ApartFrom: []string{c.Data}})
 }
 
 func ledgerDeps(c *Config, st *store.Store, inst store.Installation, key ledger.Key, now func() time.Time, log *slog.Logger) ledger.Deps {

@@ -64,6 +64,9 @@ func (u units) Certify(ctx context.Context, by core.Actor, id core.DeviceID) ([]
 
 // statement is what there is to say about a unit.
 func (s *server) statement(ctx context.Context, id core.DeviceID) (bundle.UnitStatement, error) {
+	if d, err := s.devices.Device(id); err == nil && d.Child {
+		return bundle.UnitStatement{}, core.E(core.Conflict, "child", "a child has no credentials that could be its own: a hub vouches for it", "certify its hub; see `hawser device show`")
+	}
 	c, err := s.devices.Credentials(ctx, id)
 	if err != nil {
 		return bundle.UnitStatement{}, err
@@ -221,6 +224,10 @@ func (c *certifier) look(ctx context.Context, l *check.Look) error {
 	}
 	l.Expect("the next units of the register, in turn", len(some))
 	for _, d := range some {
+		if d.Child {
+			l.Exclude(c.s.devices.UnitName(d.ID), "is a child: it has no credentials, a hub vouches for it")
+			continue
+		}
 		st, err := c.s.statement(ctx, d.ID)
 		if err != nil {
 			return err

@@ -17,11 +17,14 @@ func (s *server) checks() [][]check.Check {
 		s.dataChecks(),
 		s.devices.Checks(),
 		s.identityChecks(),
+		s.birthChecks(),
 		s.strangerChecks(),
 		s.unitChecks(),
 		s.reviewChecks(),
 		s.commandChecks(),
 		s.surfaceChecks(),
+		s.serviceChecks(),
+		s.childChecks(),
 		missingChecks(),
 	}
 }

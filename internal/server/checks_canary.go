@@ -91,7 +91,24 @@ func (c *canary) look(ctx context.Context, l *check.Look) error {
 	if err != nil {
 		return err
 	}
-	l.Expect("sizes in the folder's listing: 32 pieces of 1 MiB in turn, and what is new", len(picked))
+	found := func(b []byte, sealed bool) string {
+		switch {
+		case slices.ContainsFunc(needles, func(n []byte) bool { return bytes.Contains(b, n) }):
+			return "holds the canary in clear"
+		case sealed && slices.ContainsFunc(fields, func(f []byte) bool { return reads(b, f) }):
+			return "holds a reading in clear"
+		}
+		return ""
+	}
+	rows, err := c.database(ctx, func(b []byte) string { return found(b, true) })
+	if err != nil {
+		return err
+	}
+	l.Expect("sizes in the folder's listing: 32 pieces of 1 MiB in turn, and what is new; stretches of rows in a database", len(picked)+len(rows))
+	for _, r := range rows {
+		l.Touch("partition", r.name)
+		l.Holds(r.why == "", r.name, "%s", r.why)
+	}
 	c.odd = c.odd[:0]
 	touched := ""
 	for _, p := range picked {
@@ -107,13 +124,7 @@ func (c *canary) look(ctx context.Context, l *check.Look) error {
 		if err != nil {
 			return err
 		}
-		why := ""
-		switch {
-		case slices.ContainsFunc(needles, func(n []byte) bool { return bytes.Contains(b, n) }):
-			why = "holds the canary in clear"
-		case p.sealed() && slices.ContainsFunc(fields, func(f []byte) bool { return reads(b, f) }):
-			why = "holds a reading in clear"
-		}
+		why := found(b, p.sealed())
 		if why != "" {
 			c.odd = append(c.odd, p)
 		}

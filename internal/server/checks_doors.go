@@ -3,12 +3,14 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -51,6 +53,11 @@ func (s *server) lookAtDoors(ctx context.Context, l *check.Look) error {
 	if a := s.people.address(); a != "" {
 		doors = append(doors, a)
 	}
+	if a := s.services.address(); a != "" {
+		doors = append(doors, a)
+	}
+	behind := slices.DeleteFunc([]string{s.addr.BalancedDevices, s.addr.BalancedHTTPS}, func(a string) bool { return a == "" })
+	doors = append(doors, behind...)
 	l.Expect("listening sockets in the kernel's table", len(all))
 	foreign := 0
 	for _, x := range all {
@@ -80,7 +87,12 @@ func (s *server) lookAtDoors(ctx context.Context, l *check.Look) error {
 			l.Pass(1)
 			continue
 		}
-		why, err := speaksTLS(ctx, x.reach(), min, slices.ContainsFunc(doors, x.is))
+		var why string
+		if slices.ContainsFunc(behind, x.is) {
+			why, err = s.lookBehind(ctx, x)
+		} else {
+			why, err = speaksTLS(ctx, x.reach(), min, slices.ContainsFunc(doors, x.is))
+		}
 		if err != nil {
 			return err
 		}
@@ -122,6 +134,14 @@ func speaksTLS(ctx context.Context, addr string, min uint16, door bool) (wrong s
 		wait = ownWait
 	}
 	said, err := hello(ctx, addr, wait, tls.VersionTLS12, tls.VersionTLS13)
+	if err == nil && said == 0 {
+		// Neither is a machine that is busy for seconds a door in clear, nor a
+		// port that was being closed just then.
+		said, err = hello(ctx, addr, ownWait, tls.VersionTLS12, tls.VersionTLS13)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return "", nil
+		}
+	}
 	switch {
 	case err != nil:
 		return "", err
@@ -146,13 +166,24 @@ const refusedTLS = 1
 // refusedTLS where it refused in TLS, 0 where it does not speak TLS. It hangs
 // up after the first record.
 func hello(ctx context.Context, addr string, wait time.Duration, from, to uint16) (uint16, error) {
+	return helloAfter(ctx, nil, addr, wait, from, to)
+}
+
+// helloAfter is hello after some first bytes.
+func helloAfter(ctx context.Context, first []byte, addr string, wait time.Duration, from, to uint16) (uint16, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	raw, err := dialOwn(ctx, "tcp", addr, wait)
+	if errors.Is(err, syscall.ECONNRESET) {
+		return 0, nil // shut at once
+	}
 	if err != nil {
 		return 0, fmt.Errorf("reach %s: %w", addr, err)
 	}
 	defer func() { _ = raw.Close() }() // nothing was written that counts
+	if _, err := raw.Write(first); err != nil {
+		return 0, nil // shut at once
+	}
 	seen := &firstRecord{Conn: raw}
 	c := tls.Client(seen, &tls.Config{
 		InsecureSkipVerify: true, // what is asked is the protocol, not who speaks it

@@ -54,8 +54,20 @@ func ownInterfaces() []ownInterface {
 			"the gate for codes, certificates for each device, bounds of connections in all and by source", "PKCS#10 of at most 16 KB; no other request has a body",
 		},
 		{
+			"balanced_devices", "mqtts behind a balancer's PROXY header", "the balancer's address, for whose connection it is; then the device's own certificate, as at the devices' door", "TLS as at the devices' door, from the device to here",
+			"as at the devices' door, by the device's own address; 256 headers awaited at once", "a PROXY header of version 2 and at most 1 KB; then as at the devices' door",
+		},
+		{
+			"balanced_https", "https behind a balancer's PROXY header", "the balancer's address, for whose connection it is; then as at the HTTPS door", "TLS 1.3, from the client to here",
+			"as at the HTTPS door, and together with it; 256 headers awaited at once", "a PROXY header of version 2 and at most 1 KB; then as at the HTTPS door",
+		},
+		{
 			"console", "https", "a passkey, or a password with a one-time code; every page but the way in asks for a session and its permission", "TLS 1.3",
 			"the gate for whoever signs in, bounds of connections in all and by source", "forms of bounded size, with a token of ours",
+		},
+		{
+			"services", "https", "the service's own certificate, issued by this installation and listed in its register, in the handshake", "TLS 1.3",
+			"8 requests of a service at once and 200 a second, pages of bounded size, bounds of connections in all and by source", "cursor, fields, limit and wait; receipts and requests of at most 16 KB",
 		},
 		{
 			"socket", "http on a local socket", "the operating system says which user asks: root or the server's own", "none is needed: it never leaves the kernel, and its file is its owner's alone",
@@ -148,7 +160,7 @@ type ownSocket struct{ protocol, name, inode string }
 
 // ownSockets sorts them: how many are declared interfaces, and which are not.
 func (s *server) ownSockets() (known int, strange []ownSocket, err error) {
-	doors := []string{s.addr.Devices, s.addr.HTTPS, s.people.address()}
+	doors := []string{s.addr.Devices, s.addr.HTTPS, s.addr.BalancedDevices, s.addr.BalancedHTTPS, s.people.address(), s.services.address()}
 	tcp, err := s.sockets.listeners()
 	if err != nil {
 		return 0, nil, err

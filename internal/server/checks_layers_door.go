@@ -288,6 +288,7 @@ func (d *sideDoor) device(ctx context.Context, l *check.Look, product core.Produ
 	id := identity.Identified{Device: own, Product: product, OwnedSince: d.now(), NotAfter: leaf.NotAfter}
 	_, _ = rand.Read(id.Subject[:]) // never fails
 	_, _ = rand.Read(id.Serial[:])
+	id.Serial[0] &= 0x7f // as our certificates have it: positive
 	d.mu.Lock()
 	d.units[string(leaf.RawSubjectPublicKeyInfo)] = id
 	d.mu.Unlock()

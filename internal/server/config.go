@@ -19,6 +19,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/store"
 )
 
 // The comments of Config are its manual: `hawser config describe` and
@@ -40,12 +41,61 @@ type Config struct {
 	// Data is the folder of everything that may be backed up and shown to a
 	// thief: databases, sealed readings, journal. Default: data. Example: /var/lib/hawser/data
 	Data string `yaml:"data"`
+	// Store is where the control database and the readings are: a PostgreSQL
+	// database, version 15 or later, by its name, which never holds a password.
+	// Unless the socket is a local one, its TLS must verify whom it talks to. The
+	// journal has keys of its own; `hawser migrate` moves what there is. Default: none, which is SQLite files in Data. Example: postgres://hawser@db.northwind.example/hawser?sslmode=verify-full
+	Store string `yaml:"store"`
+	// StorePasswordFile is a file of mode 0600 with the password for Store, and
+	// nothing else. Default: none; PostgreSQL knows us by the local user (peer) or
+	// by a certificate that Store names. Example: /etc/hawser/db.password
+	StorePasswordFile string `yaml:"store_password_file"`
+	// Turns says that several servers have this installation and take turns: one
+	// serves, the others wait and take over when it ends, is killed, or has not
+	// seen the database for some seconds. Each has a data folder and a socket of
+	// its own; store, journal_servers, keyring, roots, ca, ledger_key, gate_key and
+	// checkpoint must be the same for all, on storage that all of them reach and that
+	// locks files. Default: false. Example: true
+	Turns bool `yaml:"turns"`
 	// CA is the folder of the working certificate authority: the certificates,
 	// and the keys of the two intermediates. Default: keys/ca. Example: /etc/hawser/ca
 	CA string `yaml:"ca"`
 	// Roots is the folder of the root keys under which the keyring is wrapped.
 	// It belongs on another medium than Data, and in no backup. Default: keys/roots. Example: /mnt/roots
 	Roots string `yaml:"roots"`
+	// RootsOpenBao is the address of an OpenBao whose transit engine keeps the
+	// root keys in place of the folder `roots`. It is built by OpenBao's
+	// documentation and was never tried on a real one: doctor says "unproven".
+	// Choose it before `hawser init`. Default: none. Example: https://bao.northwind.example:8200
+	RootsOpenBao string `yaml:"roots_openbao"`
+	// RootsOpenBaoMount is where its transit engine is mounted. Default: transit. Example: hawser-transit
+	RootsOpenBaoMount string `yaml:"roots_openbao_mount"`
+	// RootsOpenBaoKeys begins the names of our keys there, which end with the
+	// generation. Each installation needs a name of its own. Default: hawser. Example: hawser-eu
+	RootsOpenBaoKeys string `yaml:"roots_openbao_keys"`
+	// RootsOpenBaoToken is a file of mode 0600 with the token, and nothing else;
+	// it is read for every request. Default: none. Example: /run/hawser/openbao.token
+	RootsOpenBaoToken string `yaml:"roots_openbao_token"`
+	// RootsOpenBaoCA is a PEM file with the certificates of whoever signed that of
+	// the OpenBao. Default: what the operating system trusts. Example: /etc/hawser/bao-ca.pem
+	RootsOpenBaoCA string `yaml:"roots_openbao_ca"`
+	// TokenModule is the PKCS#11 library of a token or HSM that keeps keys and never
+	// gives them out. The program must be built with it (`make hawser-pkcs11`).
+	// Choose it before `hawser init`. Default: none. Example: /usr/lib/softhsm/libsofthsm2.so
+	TokenModule string `yaml:"token_module"`
+	// TokenLabel is the label of the token. Default: none. Example: hawser
+	TokenLabel string `yaml:"token_label"`
+	// TokenPIN is a file of mode 0600 with the PIN of the token's user, and
+	// nothing else. Default: none. Example: /etc/hawser/token.pin
+	TokenPIN string `yaml:"token_pin"`
+	// TokenKeys begins the names of our keys there. Each installation needs a name
+	// of its own. Default: hawser. Example: hawser-eu
+	TokenKeys string `yaml:"token_keys"`
+	// TokenHolds says which keys are in the token: roots, those under which the
+	// keyring is wrapped, in place of the folder `roots`; authority, those of the
+	// two intermediates of the certificate authority. Its root is for neither: it
+	// belongs on no machine that runs. Default: none. Example: [roots, authority]
+	TokenHolds []string `yaml:"token_holds"`
 	// Keyring lists the files that each hold a whole copy of the keyring; at
 	// least two. No backup may hold one. Default: [keys/keyring-a/keyring, keys/keyring-b/keyring]. Example: [/etc/hawser/keyring, /mnt/second/keyring]
 	Keyring []string `yaml:"keyring"`
@@ -68,9 +118,30 @@ type Config struct {
 	// HTTPS is the address of the HTTPS door: enrolment (EST), the ledger's
 	// checkpoint, health, security.txt. Default: :8443. Example: 192.0.2.10:8443
 	HTTPS string `yaml:"https"`
+	// Balancers lists the address ranges of the TCP balancers in front of this
+	// server. From there, and from nowhere else, connections come to
+	// balanced_devices and balanced_https, each with a PROXY header of version 2
+	// that says whose it is. Default: none. Example: [192.0.2.16/28]
+	Balancers []string `yaml:"balancers"`
+	// BalancedDevices is a second address of the devices' door, for balancers.
+	// Default: none. Example: 192.0.2.10:9883
+	BalancedDevices string `yaml:"balanced_devices"`
+	// BalancedHTTPS is a second address of the HTTPS door, for balancers.
+	// Default: none. Example: 192.0.2.10:9443
+	BalancedHTTPS string `yaml:"balanced_https"`
 	// Console is the address of the HTTPS door for people. It stays shut until
 	// `hawser people founder` makes the first link. Default: 127.0.0.1:8444. Example: 192.0.2.10:443
 	Console string `yaml:"console"`
+	// Services is the address of the HTTPS door for the maker's own services
+	// that read, mutual TLS only. It stays shut until `hawser service add`
+	// registers the first. Default: 127.0.0.1:8445. Example: 192.0.2.10:8445
+	Services string `yaml:"services"`
+	// WebhookRoots is a PEM file of the authorities that services' webhooks are
+	// verified with. Default: none; the system's. Example: /etc/hawser/webhook-roots.pem
+	WebhookRoots string `yaml:"webhook_roots"`
+	// InsecurePrivateWebhooks lets webhooks lead to addresses of private
+	// networks and of this machine. Default: false. Example: true
+	InsecurePrivateWebhooks bool `yaml:"insecure_private_webhooks"`
 	// ConsoleOrigin is what people type to come to the console. Passkeys belong
 	// to it: who changes it later makes them useless. Default: https://, the
 	// first of `names`, and the port of `console`. Example: https://hawser.northwind.example
@@ -106,6 +177,29 @@ type Config struct {
 	// JournalMaxBytes is how much the journal may hold, in bytes, before the
 	// server stops acknowledging. Default: 8589934592. Example: 1073741824
 	JournalMaxBytes int64 `yaml:"journal_max_bytes"`
+	// JournalServers lists NATS servers (JetStream, 2.12 or later) that keep the
+	// journal in place of this process: a cluster of three, so that one may be
+	// lost. An acknowledgement then means that most of them have the message.
+	// Default: none, the journal lies in data. Example: [tls://nats-1.northwind.example:4222, tls://nats-2.northwind.example:4222, tls://nats-3.northwind.example:4222]
+	JournalServers []string `yaml:"journal_servers"`
+	// JournalCA is a PEM file with the certificates of whoever signed those of
+	// the NATS servers. Default: what the operating system trusts. Example: /etc/hawser/nats-ca.pem
+	JournalCA string `yaml:"journal_ca"`
+	// JournalCertificate is a PEM file with our certificate for the NATS servers,
+	// and journal_key has its key. Default: none. Example: /etc/hawser/nats.pem
+	JournalCertificate string `yaml:"journal_certificate"`
+	// JournalKey is a PEM file, mode 0600, with the key of journal_certificate.
+	// Default: none. Example: /etc/hawser/nats.key
+	JournalKey string `yaml:"journal_key"`
+	// JournalCredentials is a file of mode 0600 with NATS credentials (a JWT and
+	// its key), for servers that ask for them. Default: none. Example: /etc/hawser/nats.creds
+	JournalCredentials string `yaml:"journal_credentials"`
+	// JournalStream is the name of the stream. Each installation needs one of its
+	// own. Default: HAWSER. Example: HAWSER-EU
+	JournalStream string `yaml:"journal_stream"`
+	// JournalReplicas is on how many of the NATS servers the journal lies: 3 or
+	// 5, or 1 where none may be lost. Default: 3. Example: 5
+	JournalReplicas int `yaml:"journal_replicas"`
 	// HandshakeTimeout is how long a TLS handshake and the CONNECT after it may
 	// take. Default: 10s. Example: 20s
 	HandshakeTimeout Duration `yaml:"handshake_timeout"`
@@ -147,8 +241,8 @@ func defaults(home string) Config {
 		Data: "data", CA: "keys/ca", Roots: "keys/roots",
 		Keyring:   []string{"keys/keyring-a/keyring", "keys/keyring-b/keyring"},
 		LedgerKey: "keys/ledger.key", GateKey: "keys/gate.key", Checkpoint: "keys/checkpoint", EvidenceSigners: "keys/evidence.signers",
-		Devices: ":8883", HTTPS: ":8443", Console: "127.0.0.1:8444", Names: []string{"localhost", "127.0.0.1", "::1"},
-		Socket: "data/hawser.sock", JournalMaxBytes: 8 << 30,
+		Devices: ":8883", HTTPS: ":8443", Console: "127.0.0.1:8444", Services: "127.0.0.1:8445", Names: []string{"localhost", "127.0.0.1", "::1"},
+		Socket: "data/hawser.sock", JournalMaxBytes: 8 << 30, JournalStream: "HAWSER", JournalReplicas: 3, RootsOpenBaoMount: "transit", RootsOpenBaoKeys: "hawser", TokenKeys: "hawser",
 		HandshakeTimeout: Duration(10 * time.Second), DeviceMessagesPerSecond: 1000,
 		ProductMessagesPerSecond: 20_000, Log: "text", home: home,
 	}
@@ -195,7 +289,7 @@ func ParseConfig(home string, src []byte) (*Config, error) {
 		return nil, core.E(core.Invalid, "config-syntax", "config.yaml: "+err.Error(), "`hawser config describe` lists every key with an example")
 	}
 	c.home = home
-	for _, p := range []*string{&c.Data, &c.CA, &c.Roots, &c.LedgerKey, &c.GateKey, &c.Checkpoint, &c.Socket, &c.ConsoleCertificate, &c.ConsoleKey, &c.EvidenceSigners, &c.BreachedPasswords} {
+	for _, p := range []*string{&c.Data, &c.CA, &c.Roots, &c.LedgerKey, &c.GateKey, &c.Checkpoint, &c.Socket, &c.ConsoleCertificate, &c.ConsoleKey, &c.EvidenceSigners, &c.BreachedPasswords, &c.WebhookRoots, &c.StorePasswordFile, &c.JournalCA, &c.JournalCertificate, &c.JournalKey, &c.JournalCredentials, &c.RootsOpenBaoToken, &c.RootsOpenBaoCA, &c.TokenModule, &c.TokenPIN} {
 		*p = c.at(*p)
 	}
 	for i := range c.Keyring {
@@ -209,6 +303,14 @@ func (c *Config) at(p string) string {
 		return p
 	}
 	return filepath.Join(c.home, p)
+}
+
+// postgres is the PostgreSQL database to use; its zero value is none.
+func (c *Config) postgres() store.PGOptions {
+	if c.Store == "" {
+		return store.PGOptions{}
+	}
+	return store.PGOptions{DSN: c.Store, PasswordFile: c.StorePasswordFile}
 }
 
 // Home is the folder that relative paths count from.
@@ -225,6 +327,14 @@ func (c *Config) check() error {
 		if v == "" {
 			return bad(key, "is empty", "name a path, or leave the key out for its default")
 		}
+	}
+	if c.Store != "" {
+		if err := store.CheckPG(c.postgres()); err != nil {
+			return bad("store", err.Error(), hintOf(err))
+		}
+	}
+	if within(c.Data, c.StorePasswordFile) && c.StorePasswordFile != "" {
+		return bad("store_password_file", c.StorePasswordFile+" lies inside data", "keep it outside data: a backup of data must not open anything")
 	}
 	if len(c.Keyring) < 2 {
 		return bad("keyring", fmt.Sprintf("%d copies", len(c.Keyring)), "list at least two files, best on two media: one disk's end must not erase everybody")
@@ -244,10 +354,16 @@ func (c *Config) check() error {
 			return bad(key, p+" lies inside data", "keep it outside data: a backup of data must neither open nor sign anything")
 		}
 	}
-	for key, a := range map[string]string{"devices": c.Devices, "https": c.HTTPS, "console": c.Console} {
+	for key, a := range map[string]string{"devices": c.Devices, "https": c.HTTPS, "console": c.Console, "services": c.Services} {
 		if _, _, err := net.SplitHostPort(a); err != nil {
 			return bad(key, fmt.Sprintf("%q is no address", a), "write host:port, or :port for every address of this machine")
 		}
+	}
+	if err := c.checkTurns(); err != nil {
+		return err
+	}
+	if err := c.checkBalancers(); err != nil {
+		return err
 	}
 	if u, err := url.Parse(c.ConsoleOrigin); err != nil || c.ConsoleOrigin != "" && (u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "") {
 		return bad("console_origin", fmt.Sprintf("%q is no origin", c.ConsoleOrigin), "write https://HOST or https://HOST:PORT, and nothing after it")
@@ -266,8 +382,14 @@ func (c *Config) check() error {
 	if len(c.Names) == 0 {
 		return bad("names", "is empty", "name at least the host that devices dial")
 	}
-	if c.JournalMaxBytes < 16<<20 {
-		return bad("journal_max_bytes", fmt.Sprintf("%d bytes", c.JournalMaxBytes), "give the journal at least 16777216 bytes (16 MiB)")
+	if err := c.checkJournal(); err != nil {
+		return err
+	}
+	if within(c.Data, c.RootsOpenBaoToken) && c.RootsOpenBaoToken != "" {
+		return bad("roots_openbao_token", c.RootsOpenBaoToken+" lies inside data", "keep it outside data: a backup of data must not open anything")
+	}
+	if key, what, hint := c.checkToken(); key != "" {
+		return bad(key, what, hint)
 	}
 	if d := time.Duration(c.HandshakeTimeout); d < time.Second || d > 5*time.Minute {
 		return bad("handshake_timeout", d.String(), "choose between 1s and 5m")

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,6 +76,15 @@ func TestEveryKeyIsDescribed(t *testing.T) {
 	for _, k := range keys {
 		described[k.Name] = k
 	}
+	// Keys that stand for nothing alone, with the examples of those they need.
+	token := []string{"token_module", "token_label", "token_pin", "token_holds"}
+	without := func(name string) []string {
+		return slices.DeleteFunc(slices.Clone(token), func(s string) bool { return s == name })
+	}
+	together := map[string][]string{
+		"turns": {"store", "journal_servers"}, "balancers": {"balanced_devices"}, "balanced_devices": {"balancers"}, "balanced_https": {"balancers"},
+		"token_module": without("token_module"), "token_holds": without("token_holds"),
+	}
 	typ := reflect.TypeFor[Config]()
 	for i := range typ.NumField() {
 		name := typ.Field(i).Tag.Get("yaml")
@@ -85,7 +95,11 @@ func TestEveryKeyIsDescribed(t *testing.T) {
 		if len(k.Meaning) < 20 || k.Default == "" || k.Example == "" {
 			t.Errorf("%s: meaning, default or example is missing: %+v", name, k)
 		}
-		if _, err := ParseConfig("/h", []byte(name+": "+k.Example+"\n")); err != nil {
+		src := name + ": " + k.Example + "\n"
+		for _, other := range together[name] {
+			src += other + ": " + described[other].Example + "\n"
+		}
+		if _, err := ParseConfig("/h", []byte(src)); err != nil {
 			t.Errorf("%s: its example does not work: %v", name, err)
 		}
 	}

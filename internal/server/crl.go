@@ -25,7 +25,7 @@ type crl struct {
 // serveCRL serves the revocation list (RFC 5280 §5, RFC 2585 §4.2), at most a
 // minute old.
 func (s *server) serveCRL(w http.ResponseWriter, r *http.Request) {
-	der, err := s.crl.get(s.opt.Now(), s.devices.RevocationList)
+	der, err := s.crl.get(s.opt.Now(), func() ([]byte, error) { return s.devices.RevocationList(s.services.readers.RevokedCertificates()...) })
 	if err != nil {
 		s.log.ErrorContext(r.Context(), "the revocation list cannot be made", slog.Any("err", err))
 		http.Error(w, "there is no revocation list at present", http.StatusServiceUnavailable)

@@ -2,13 +2,12 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -27,11 +26,15 @@ func Doctor(ctx context.Context, home string) ([]api.Finding, error) {
 		return []api.Finding{{Severity: "error", Area: "configuration", Text: err.Error(), Do: hintOf(err)}}, nil
 	}
 	var d diagnosis
-	if _, err := os.Stat(filepath.Join(c.Data, "control.db")); errors.Is(err, fs.ErrNotExist) {
+	switch err := installed(ctx, c); {
+	case c.Store != "" && err != nil:
+		d.err("store", err.Error(), hintOf(err)) // what else can be seen is seen
+	case err != nil:
 		d.err("installation", "there is none in "+c.Data, "make one with `hawser init --home "+c.Home()+"`")
 		return d.found, nil
 	}
 	d.files(c)
+	d.leftovers(c)
 	d.disks(c)
 	var st api.Status
 	switch err := api.NewClient(c.Socket).Call(ctx, "GET", "/v1/status", nil, &st); {
@@ -66,7 +69,16 @@ func (d *diagnosis) files(c *Config) {
 	if _, err := os.Stat(c.at(caRootFolder)); err == nil {
 		d.instruct("authority", "the root of the certificate authority still lies on this machine", "move "+c.at(caRootFolder)+" to a medium that is kept elsewhere; the server does not need it")
 	}
-	for what, p := range map[string]string{"data": c.Data, "authority": c.CA, "roots": c.Roots, "ledger key": c.LedgerKey, "gate key": c.GateKey} {
+	kept := map[string]string{"data": c.Data, "authority": c.CA, "roots": c.Roots, "ledger key": c.LedgerKey, "gate key": c.GateKey}
+	if c.RootsOpenBao != "" {
+		delete(kept, "roots")
+		d.warn("roots", "the root keys are in OpenBao: unproven, because this was never tried on a real one; what is destroyed there is `best-effort`",
+			"rehearse an erasure, a restart and a restore with your OpenBao before you rely on it")
+	}
+	if c.rootsInToken() {
+		delete(kept, "roots")
+	}
+	for what, p := range kept {
 		st, err := os.Stat(p)
 		if err != nil {
 			d.err(what, err.Error(), "bring it back, or correct its path in config.yaml")
@@ -84,8 +96,25 @@ func (d *diagnosis) files(c *Config) {
 	if sameDevice(c.Keyring[0], c.Keyring[1]) {
 		d.warn("keyring", "both copies lie on one disk: its end is everybody's erasure", "put one copy elsewhere: key `keyring` in config.yaml")
 	}
-	if sameDevice(c.Roots, c.Data) {
+	if c.RootsOpenBao == "" && !c.rootsInToken() && sameDevice(c.Roots, c.Data) {
 		d.warn("roots", "root key and data lie on one disk: who takes the disk takes both", "put the roots on another medium: key `roots` in config.yaml; what is destroyed there is `best-effort` on any disk")
+	}
+}
+
+// leftovers looks for stores of files from which everything was moved. What ends
+// or is erased now does not leave them.
+func (d *diagnosis) leftovers(c *Config) {
+	old, err := filepath.Glob(filepath.Join(c.Data, "moved-*"))
+	if err != nil {
+		return
+	}
+	if _, err := os.Stat(filepath.Join(c.Data, "control.db")); err == nil && c.Store != "" {
+		for _, name := range []string{"control.db", "telemetry", "hold"} {
+			old = append(old, filepath.Join(c.Data, name))
+		}
+	}
+	if len(old) > 0 {
+		d.warn("store", "files from which everything was moved still lie in "+c.Data+": who is erased now still stands in them, without values", "when you trust the move, remove "+strings.Join(old, ", "))
 	}
 }
 
@@ -117,6 +146,9 @@ func (s *server) findings(ctx context.Context) []api.Finding {
 	if damage := s.journal.State().Damage; damage != "" {
 		d.err("journal", "part of what was acknowledged is gone: "+damage, "look for a failing disk, and restore from a backup what the devices no longer have")
 	}
+	if st := s.store.State(); st.Trouble != nil {
+		d.err("store", "the database cannot be used: "+st.Trouble.Error(), hintOf(st.Trouble))
+	}
 	p := s.telem.projector.State()
 	if p.Trouble != nil {
 		d.err("projector", "readings stay in the journal: "+p.Trouble.Error(), hintOf(p.Trouble))
@@ -146,7 +178,7 @@ func (s *server) findings(ctx context.Context) []api.Finding {
 		}
 	}
 	if until := s.ca.Expires(); until.Sub(s.opt.Now()) < 90*24*time.Hour {
-		d.warn("authority", "an intermediate certificate ends on "+until.Format(time.DateOnly), "make a new one with the root in time")
+		d.warn("authority", "an intermediate certificate ends on "+until.Format(time.DateOnly), "`hawser authority renew --root FOLDER` makes new ones with the root; no device is touched")
 	}
 	s.clock.finding(&d)
 	n := s.devices.Counts()
@@ -165,8 +197,10 @@ func (s *server) findings(ctx context.Context) []api.Finding {
 			if p.SupportUntil.Before(s.opt.Now()) {
 				d.err("declarations", fmt.Sprintf("%s: the promised security updates ended on %s", p.Product, p.SupportUntil.Format(time.DateOnly)), "prolong the support, or retire the product")
 			}
+			s.legacyFindings(&d, p)
 		}
 	}
+	s.servicesFindings(ctx, &d)
 	s.undeclared(&d)
 	if st := s.gateway.Stats(); st.Panics > 0 {
 		d.err("gateway", fmt.Sprintf("%d faults of the server ended connections", st.Panics), "see the log for the stack, and report it (SECURITY.md)")

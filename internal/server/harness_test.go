@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/store/pgtest"
 )
 
 // testDeclaration is the product that the server's tests use: fast streams, so
@@ -86,7 +88,10 @@ func newHome(t testing.TB, env core.Environment, more string) string {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	conf := "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nconsole: 127.0.0.1:0\nnames: [localhost, 127.0.0.1]\n" + more
+	if os.Getenv("HAWSER_TEST_STORE") == "postgres" && !strings.Contains(more, "store: ") {
+		more += "store: " + pgtest.Database(t) + "\n" // every test of a server, on the second engine
+	}
+	conf := "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nconsole: 127.0.0.1:0\nservices: 127.0.0.1:0\nnames: [localhost, 127.0.0.1]\n" + more
 	if err := os.WriteFile(filepath.Join(home, "config.yaml"), []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -225,6 +230,12 @@ func (l *live) enrolWith(t testing.TB, id core.DeviceID, code string) *unit {
 	if resp.StatusCode != http.StatusOK {
 		t.Fatalf("enrol %s: %s: %s", id, resp.Status, body)
 	}
+	return l.unitOf(t, id, key, body)
+}
+
+// unitOf is a unit with the certificate of an answer of EST.
+func (l *live) unitOf(t testing.TB, id core.DeviceID, key *ecdsa.PrivateKey, body []byte) *unit {
+	t.Helper()
 	der, err := base64.StdEncoding.DecodeString(string(body))
 	if err != nil {
 		t.Fatal(err)

@@ -109,7 +109,7 @@ func (in *inside) wait() {
 // health, the revocation list, and what strangers are to find: whom to tell of a
 // hole, and the keys of the evidence. Nothing else answers there.
 func (s *server) httpsServer() (*http.Server, error) {
-	enrol, err := est.New(est.Deps{Identity: s.devices, Bundle: s.ca.Bundle(), Log: s.log, TLS12: func(id core.DeviceID) bool {
+	enrol, err := est.New(est.Deps{Identity: s.devices, Bundle: s.ca.Bundle, Log: s.log, TLS12: func(id core.DeviceID) bool {
 		d, err := s.devices.Device(id)
 		return err == nil && s.gateway.DeclaresTLS12(d.Product)
 	}})
@@ -199,7 +199,7 @@ func (s *server) serveHealth(w http.ResponseWriter, r *http.Request) {
 // localServer is the JSON door on the local socket.
 func (s *server) localServer() (*http.Server, error) {
 	routes := api.Routes(api.Deps{
-		Declarations: declarations{s}, Devices: s.devices, Data: data{s}, Ledger: s.ledger, Running: running{s}, Proof: proof{s.assure, s}, People: peopleAtSocket{s}, Evidence: evidence{s}, Units: units{s}, Reviews: s.decl, Samples: s.samples, Commands: orders{s},
+		Declarations: declarations{s}, Devices: s.devices, Data: data{s}, Ledger: s.ledger, Running: running{s}, Proof: proof{s.assure, s}, People: peopleAtSocket{s}, Evidence: evidence{s}, Units: units{s}, Reviews: s.decl, Samples: s.samples, Commands: orders{s}, Services: ownServices{s},
 	})
 	metrics := s.metricsHandler()
 	routes = append(routes, api.Route{Pattern: "GET /metrics", Permission: "server.status", Handle: func(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
@@ -220,11 +220,10 @@ func (s *server) localServer() (*http.Server, error) {
 	}, nil
 }
 
-// capped bounds the connections of a listener: in all, where more wait in the
-// kernel's queue, and of one source, where more are closed, so that nobody
-// keeps the others out.
-type capped struct {
-	net.Listener
+// crowd bounds the connections of a door, at all its addresses together: in
+// all, where more wait in the kernel's queue, and of one source, where more are
+// closed, so that nobody keeps the others out.
+type crowd struct {
 	slots chan struct{}
 	each  int
 
@@ -232,27 +231,36 @@ type capped struct {
 	by map[netip.Prefix]int
 }
 
-func newCapped(l net.Listener, all, each int) *capped {
-	return &capped{Listener: l, slots: make(chan struct{}, all), each: each, by: map[netip.Prefix]int{}}
+func newCrowd(all, each int) *crowd {
+	return &crowd{slots: make(chan struct{}, all), each: each, by: map[netip.Prefix]int{}}
 }
 
+// at is one address of the door.
+func (c *crowd) at(l net.Listener) net.Listener { return &capped{Listener: l, crowd: c} }
+
+type capped struct {
+	net.Listener
+	crowd *crowd
+}
+
+// Accept waits for a place first: who comes meanwhile waits in the kernel.
 func (c *capped) Accept() (net.Conn, error) {
-	c.slots <- struct{}{}
+	c.crowd.slots <- struct{}{}
 	for {
 		conn, err := c.Listener.Accept()
 		if err != nil {
-			<-c.slots
+			<-c.crowd.slots
 			return nil, fmt.Errorf("accept: %w", err)
 		}
 		from := sourceOf(conn)
-		if c.enter(from) {
-			return &cappedConn{Conn: conn, in: c, from: from}, nil
+		if c.crowd.enter(from) {
+			return &cappedConn{Conn: conn, in: c.crowd, from: from}, nil
 		}
 		_ = conn.Close() // there is nothing to say before TLS
 	}
 }
 
-func (c *capped) enter(from netip.Prefix) bool {
+func (c *crowd) enter(from netip.Prefix) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.by[from] >= c.each {
@@ -262,7 +270,7 @@ func (c *capped) enter(from netip.Prefix) bool {
 	return true
 }
 
-func (c *capped) leave(from netip.Prefix) {
+func (c *crowd) leave(from netip.Prefix) {
 	c.mu.Lock()
 	if c.by[from]--; c.by[from] <= 0 {
 		delete(c.by, from)
@@ -288,7 +296,7 @@ func sourceOf(conn net.Conn) netip.Prefix {
 
 type cappedConn struct {
 	net.Conn
-	in   *capped
+	in   *crowd
 	from netip.Prefix
 	once sync.Once
 }

@@ -15,15 +15,15 @@ import (
 	"github.com/hawser-iot/hawser/internal/core"
 )
 
-// The process that TestIngestKilled starts: a server that ends itself when a
-// batch is on disk and its answer is neither kept nor sent.
-const ingestHomeVar = "HAWSER_TEST_INGEST_HOME"
+// victimHomeVar tells the process that doomed starts which installation to run.
+const victimHomeVar = "HAWSER_TEST_VICTIM_HOME"
 
-// TestIngestToBeKilled is the server that TestIngestKilled ends.
-func TestIngestToBeKilled(t *testing.T) {
-	home := os.Getenv(ingestHomeVar)
+// TestToBeKilled is a server that others kill. It ends itself when a batch of
+// HTTPS ingest is on disk and its answer is neither kept nor sent.
+func TestToBeKilled(t *testing.T) {
+	home := os.Getenv(victimHomeVar)
 	if home == "" {
-		t.Skip("only for TestIngestKilled")
+		t.Skip("only for tests that kill a server")
 	}
 	c, err := LoadConfig(home)
 	if err != nil {
@@ -31,12 +31,33 @@ func TestIngestToBeKilled(t *testing.T) {
 	}
 	t.Fatal(Run(context.Background(), c, Options{
 		Version: "test", Log: os.Stderr,
-		Ready: func(a Addresses) { fmt.Println("ready", a.HTTPS) },
+		Ready: func(a Addresses) { fmt.Println("ready", a.HTTPS, a.Devices) },
 		beforeKeep: func() {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // and if it fails, the caller tells
 			time.Sleep(time.Minute)
 		},
 	}))
+}
+
+// doomed runs an installation in a process of its own.
+func doomed(t *testing.T, home string) (*exec.Cmd, Addresses) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestToBeKilled$")
+	cmd.Env = append(os.Environ(), victimHomeVar+"="+home)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var a Addresses
+	for lines := bufio.NewScanner(out); a.HTTPS == "" && lines.Scan(); {
+		if where, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
+			a.HTTPS, a.Devices, _ = strings.Cut(where, " ")
+		}
+	}
+	return cmd, a
 }
 
 // TestIngestKilled kills the server between the journal's commit of a batch and
@@ -52,21 +73,9 @@ func TestIngestKilled(t *testing.T) {
 	}
 	const body = `[{"temp":1},{"temp":1},{"temp":2,"boot":1,"seq":1},{"stray":1}]`
 	for n := range 2 { // killed a second time over the same batch
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestIngestToBeKilled$")
-		cmd.Env = append(os.Environ(), ingestHomeVar+"="+home)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		addr := ""
-		for lines := bufio.NewScanner(out); addr == "" && lines.Scan(); {
-			addr, _ = strings.CutPrefix(lines.Text(), "ready ")
-		}
+		cmd, addr := doomed(t, home)
 		victim := *l
-		victim.addr.HTTPS = addr
+		victim.addr = addr
 		if r, err := newPoster(&victim, u, t).try("climate", jsonType, body, "Idempotency-Key", "k-1"); err == nil {
 			t.Fatalf("kill %d: there was an answer: %d %s", n, r.status, r.body)
 		}

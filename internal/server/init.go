@@ -41,13 +41,20 @@ type MadePath struct {
 // key, keyring, ledger key, data folder. It overwrites nothing: where any part
 // exists already it refuses and names it. It makes no credential for anybody
 // (CC 1.9).
-func Init(ctx context.Context, home string, env core.Environment) (*Made, error) {
+func Init(ctx context.Context, home string, env core.Environment) (_ *Made, err error) {
 	if !env.Valid() {
 		return nil, core.E(core.Invalid, "environment", "an installation is either test or live", "give --environment test or --environment live; it is fixed for ever")
 	}
 	c, err := LoadConfig(home)
 	if err != nil {
 		return nil, err
+	}
+	if c.Store != "" {
+		if there, err := store.InstalledOnPG(ctx, c.postgres()); err != nil {
+			return nil, err
+		} else if there {
+			return nil, core.E(core.Conflict, "exists", "the database that the key `store` names holds an installation already", "init overwrites nothing; name another database")
+		}
 	}
 	rootDir := c.at(caRootFolder)
 	parts := []MadePath{
@@ -73,14 +80,15 @@ func Init(ctx context.Context, home string, env core.Environment) (*Made, error)
 			return nil, fmt.Errorf("make folder: %w", err)
 		}
 	}
-	if err := identity.CreateCA(identity.CAOptions{Environment: env, RootDir: rootDir, Dir: c.CA, Now: time.Now}); err != nil {
-		return nil, err
-	}
-	roots, err := openRoots(c)
+	keys, err := openKeyPlaces(c)
 	if err != nil {
 		return nil, err
 	}
-	ring, err := seal.Create(ctx, seal.Options{Copies: c.Keyring, Roots: roots, Now: time.Now})
+	defer func() { err = errors.Join(err, keys.close()) }()
+	if err := identity.CreateCA(identity.CAOptions{Environment: env, RootDir: rootDir, Dir: c.CA, Keys: keys.authority, Now: time.Now}); err != nil {
+		return nil, err
+	}
+	ring, err := seal.Create(ctx, seal.Options{Copies: c.Keyring, Roots: keys.roots, Now: time.Now})
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +109,7 @@ func Init(ctx context.Context, home string, env core.Environment) (*Made, error)
 }
 
 func initData(ctx context.Context, c *Config, env core.Environment, key ledger.Key) (err error) {
-	st, err := store.Open(ctx, store.Options{Dir: c.Data})
+	st, err := store.Open(ctx, storeOf(c))
 	if err != nil {
 		return err
 	}

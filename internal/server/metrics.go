@@ -41,6 +41,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		put(prometheus.GaugeValue, name, help, v, labels...)
 	}
 
+	if c.s.c.Store != "" {
+		st := c.s.store.State()
+		gauge("store_connections", "Connections to the database of the store now.", float64(st.Connections))
+		gauge("store_allowed_connections", "Connections to the database of the store that there may be.", float64(st.Most))
+		count("store_connection_waits_total", "Times that something waited for a connection to the database of the store.", st.Waits)
+		gauge("store_trouble", "1 while the database of the store cannot be used, else 0.", float64(number(st.Trouble != nil)))
+	}
 	g := c.s.gateway.Stats()
 	gauge("gateway_connections", "TCP connections open now at the devices' door.", float64(g.Open))
 	gauge("gateway_sessions", "Devices' sessions now.", float64(g.Sessions))
@@ -61,6 +68,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count("gateway_disconnects_total", "Sessions ended.", g.Disconnected)
 	count("gateway_take_overs_total", "Sessions ended because their device came anew.", g.TakeOvers)
 	count("gateway_skipped_bytes_total", "Bytes of messages larger than any may be, thrown away.", g.SkippedBytes)
+	count("gateway_qos2_messages_total", "PUBLISH packets received at QoS 2.", g.QoS2)
 	count("gateway_qos0_messages_total", "PUBLISH packets received at QoS 0.", g.QoS0)
 	count("gateway_resent_messages_total", "PUBLISH packets received that were marked as sent before.", g.Resent)
 	count("gateway_withheld_messages_total", "Messages of devices in quarantine that were left without an answer.", g.Withheld)
@@ -76,6 +84,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count("gateway_commands_taken_total", "Commands that their devices acknowledged.", g.CommandsTaken)
 	count("gateway_commands_too_large_total", "Commands not sent because the client takes no packet so large.", g.CommandsBarred)
 	count("gateway_command_trouble_total", "Times that commands could not be read or noted.", g.CommandTrouble)
+	count("gateway_proposals_total", "Proposals of children by hubs, noted.", g.Proposals)
 	count("gateway_replies_total", "Answers to commands, recorded.", g.Replies)
 	count("gateway_notices_total", "Notices sent on the topic refused.", g.Notices)
 	count("gateway_slow_readers_total", "Connections closed because the client did not read.", g.SlowReaders)
@@ -136,6 +145,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 }
 
 func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// number is a truth as metrics have it.
+func number(b bool) int {
 	if b {
 		return 1
 	}

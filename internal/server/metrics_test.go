@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/store/pgtest"
 )
 
 // metricUnits are the last words of the metrics' names: a unit, or what is
@@ -22,7 +23,13 @@ var metricUnits = []string{
 // TestMetrics: every metric says its unit and its meaning, and none says which
 // unit or whose it is: labels have few values (CC 4.3).
 func TestMetrics(t *testing.T) {
-	l := start(t, newHome(t, core.Test, ""))
+	t.Run("files", func(t *testing.T) { metricsOf(t, newHome(t, core.Test, "")) })
+	t.Run("postgres", func(t *testing.T) { metricsOf(t, newHome(t, core.Test, "store: "+pgtest.Database(t)+"\n")) })
+}
+
+func metricsOf(t *testing.T, home string) {
+	t.Helper()
+	l := start(t, home)
 	l.publish(t, testDeclaration)
 	const serial = "serial-4711"
 	u := l.enrol(t, serial)

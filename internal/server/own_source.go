@@ -26,3 +26,12 @@ func dialOwn(ctx context.Context, network, address string, timeout time.Duration
 func ownDial(ctx context.Context, network, address string) (net.Conn, error) {
 	return dialOwn(ctx, network, address, ownWait)
 }
+
+// sourceFor is the address that dialOwn comes from when it reaches to.
+func sourceFor(to netip.AddrPort) netip.Addr {
+	a := to.Addr().Unmap()
+	if a.Is4() && ownSource.IsValid() {
+		return ownSource
+	}
+	return a // a door of this very machine is reached from the address that it has
+}

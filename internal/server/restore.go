@@ -9,6 +9,7 @@ import (
 
 	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/ledger"
 	"github.com/hawser-iot/hawser/internal/seal"
 	"github.com/hawser-iot/hawser/internal/store"
@@ -38,16 +39,20 @@ func Restore(ctx context.Context, c *Config, o RestoreOptions) (out *api.Restore
 	if o.step == nil {
 		o.step = func(string) {}
 	}
+	if c.Store != "" {
+		return nil, core.E(core.Invalid, "restore-postgres", "a backup is restored to files, not to a database", "take the key `store` out of config.yaml, restore, put it in again, and move what was restored with `hawser migrate --to postgres`")
+	}
 	m, err := store.ReadManifest(o.From)
 	if err != nil {
 		return nil, err
 	}
-	roots, err := openRoots(c)
+	keys, err := openKeyPlaces(c)
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, keys.close()) }()
 	// The keyring has one owner: no server and no other restore runs beside.
-	ring, err := seal.Open(ctx, seal.Options{Copies: c.Keyring, Roots: roots, Now: time.Now})
+	ring, err := seal.Open(ctx, seal.Options{Copies: c.Keyring, Roots: keys.roots, Now: time.Now})
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +168,11 @@ func eraseAgain(ctx context.Context, st *store.Store, dir string, ring *seal.Key
 
 // endOwnership unlinks a subject, if anything links it.
 func endOwnership(tx *store.Tx, ctx context.Context, subject core.Subject) error {
-	if o, err := tx.OwnershipOf(ctx, subject); err != nil || o == nil {
+	o, err := tx.OwnershipOf(ctx, subject)
+	if err != nil || o == nil {
+		return err
+	}
+	if err := identity.EndLinks(ctx, tx, o.Device, time.Now()); err != nil {
 		return err
 	}
 	return tx.DeleteOwnership(ctx, subject)
@@ -182,14 +191,14 @@ func ledgerOf(ctx context.Context, c *Config, st *store.Store, key ledger.Key, n
 // NewOrigin begins a new origin of the ledger of a data folder that no server
 // uses, and gives its name.
 func NewOrigin(ctx context.Context, c *Config, lost string) (origin string, err error) {
-	if err := installed(c); err != nil {
+	if err := installed(ctx, c); err != nil {
 		return "", err
 	}
 	key, err := ledger.LoadKey(c.LedgerKey)
 	if err != nil {
 		return "", err
 	}
-	st, err := store.Open(ctx, store.Options{Dir: c.Data})
+	st, err := store.Open(ctx, storeOf(c))
 	if err != nil {
 		return "", err
 	}

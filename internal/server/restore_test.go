@@ -63,7 +63,7 @@ func emptyHome(t testing.TB, keysHome string) string {
 		t.Fatal(err)
 	}
 	k := filepath.Join(keysHome, "keys")
-	conf := "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nconsole: 127.0.0.1:0\nca: " + k + "/ca\nroots: " + k + "/roots\nkeyring: [" + k + "/keyring-a/keyring, " +
+	conf := "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nconsole: 127.0.0.1:0\nservices: 127.0.0.1:0\nca: " + k + "/ca\nroots: " + k + "/roots\nkeyring: [" + k + "/keyring-a/keyring, " +
 		k + "/keyring-b/keyring]\nledger_key: " + k + "/ledger.key\ncheckpoint: " + k + "/checkpoint\n"
 	if err := os.WriteFile(filepath.Join(home, "config.yaml"), []byte(conf), 0o600); err != nil {
 		t.Fatal(err)

@@ -5,17 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/hawser-iot/hawser/internal/api"
 	"github.com/hawser-iot/hawser/internal/assurance"
 	"github.com/hawser-iot/hawser/internal/check"
 	"github.com/hawser-iot/hawser/internal/command"
@@ -60,7 +56,10 @@ type Options struct {
 
 // Addresses are the doors as they were opened: with port 0 configured, the
 // system chose.
-type Addresses struct{ Devices, HTTPS, Socket string }
+type Addresses struct {
+	Devices, HTTPS, Socket         string
+	BalancedDevices, BalancedHTTPS string // for balancers; "" where there are none
+}
 
 // stopTime bounds an orderly stop.
 const stopTime = 20 * time.Second
@@ -74,6 +73,7 @@ type server struct {
 	started time.Time
 	addr    Addresses
 
+	keys     *keyPlaces
 	store    *store.Store
 	inst     store.Installation
 	clock    *clock
@@ -89,6 +89,7 @@ type server struct {
 	intake   *telemetry.Intake
 	gateway  *gateway.Gateway
 	telem    telemetryParts
+	services serviceParts
 	commands *command.Service
 	loose    loose
 	jobs     []*job
@@ -104,6 +105,7 @@ type server struct {
 	sockets  sockets
 	answers  answers
 	reach    reach
+	kin      kin
 	held     heldSockets
 	terms    termsOf
 	other    otherAuthority
@@ -145,6 +147,9 @@ func newLog(c *Config, w io.Writer) *slog.Logger {
 // Run opens a home folder, serves until ctx is done, and returns when
 // everything has stopped. What was acknowledged is on disk, however it ends.
 func Run(ctx context.Context, c *Config, o Options) error {
+	if c.Turns {
+		return takeTurns(ctx, c, o)
+	}
 	return newServer(c, o).run(ctx)
 }
 
@@ -172,12 +177,12 @@ func (s *server) run(ctx context.Context) error {
 
 // open opens every store and wires every capability. Nothing listens yet.
 func (s *server) open(ctx context.Context) (err error) {
-	if err := installed(s.c); err != nil {
+	if err := installed(ctx, s.c); err != nil {
 		return err
 	}
-	if s.store, err = store.Open(ctx, store.Options{Dir: s.c.Data}); err != nil {
+	if s.store, err = store.Open(ctx, storeOf(s.c)); err != nil {
 		if errors.Is(err, store.ErrInUse) {
-			return &core.Error{Kind: core.Conflict, Reason: "data-in-use", Message: "another server runs on " + s.c.Data, Hint: "stop it first; one data folder has one server", Err: err}
+			return &core.Error{Kind: core.Conflict, Reason: "data-in-use", Message: "another server runs on " + s.c.Data + orStore(s.c), Hint: "stop it first; one data folder, and one database, has one server", Err: err}
 		}
 		return err
 	}
@@ -199,21 +204,30 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.terms.declared = policies{s.decl}
+	tokens, err := s.tokenKey()
+	if err != nil {
+		return err
+	}
 	if s.devices, err = identity.New(ctx, identity.Deps{
-		Gate: s.gate, CA: s.ca, Update: update[identity.Tx](s.store), View: view[identity.Tx](s.store),
+		TokenKey: tokens, Gate: s.gate, CA: s.ca, Update: update[identity.Tx](s.store), View: view[identity.Tx](s.store),
 		Policies: &s.terms, Keys: s.ring, Notify: s.followed.notify, Now: s.opt.Now,
 	}); err != nil {
 		return err
 	}
-	if s.journal, err = journal.Open(ctx, journal.Options{
-		Dir: filepath.Join(s.c.Data, "journal"), MaxBytes: s.c.JournalMaxBytes, Log: s.log, Now: s.opt.Now,
-	}); err != nil {
+	s.kin.Service = s.devices
+	if err = s.openJournal(ctx); err != nil {
 		return err
 	}
 	if s.intake, err = telemetry.NewIntake(telemetry.IntakeDeps{Keys: s.ring, Journal: s.journal, Now: s.opt.Now, Log: s.log}); err != nil {
 		return err
 	}
 	if err := s.openTelemetry(ctx); err != nil {
+		return err
+	}
+	if err := s.openReaders(ctx); err != nil {
+		return err
+	}
+	if err := s.finishHalfDone(ctx); err != nil {
 		return err
 	}
 	if s.gateway, err = gateway.New(gateway.Deps{
@@ -223,7 +237,7 @@ func (s *server) open(ctx context.Context) (err error) {
 			ProductMessagesPerSecond: s.c.ProductMessagesPerSecond,
 		},
 		Environment: s.inst.Environment, Certificate: s.cert.GetCertificate, DeviceCAs: s.ca.ClientPool,
-		Identity: s.devices, Intake: s.intake, Downlink: s.commands, Memory: memory{s}, Authority: &s.reach, Trouble: func() error { return s.journal.State().Trouble }, Now: s.opt.Now, Log: s.log,
+		Identity: s.devices, Legacy: s.devices, Intake: s.intake, Children: &s.kin, Downlink: s.commands, Memory: memory{s}, Authority: &s.reach, Trouble: func() error { return s.journal.State().Trouble }, Now: s.opt.Now, Log: s.log,
 	}); err != nil {
 		return err
 	}
@@ -238,26 +252,12 @@ func (s *server) open(ctx context.Context) (err error) {
 	return s.openAssurance(ctx)
 }
 
-// installed refuses where no installation is, before anything is made there.
-func installed(c *Config) error {
-	if _, err := os.Stat(filepath.Join(c.Data, "control.db")); errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(filepath.Clean(c.Data) + store.RestoringSuffix); err == nil {
-			return core.E(core.Unready, "not-initialised", "there is no installation in "+c.Data+": a restore was interrupted",
-				"run `hawser restore` again; it begins anew")
-		}
-		return core.E(core.Unready, "not-initialised", "there is no installation in "+c.Data,
-			"make one with `hawser init`; if there should be one, find out where its disk is: keys are never silently made again")
-	}
-	return nil
-}
-
 // openKeys opens what lies outside the data folder.
 func (s *server) openKeys(ctx context.Context) (err error) {
-	roots, err := openRoots(s.c)
-	if err != nil {
+	if s.keys, err = openKeyPlaces(s.c); err != nil {
 		return err
 	}
-	if s.ring, err = seal.Open(ctx, seal.Options{Copies: s.c.Keyring, Roots: roots, Now: s.opt.Now}); err != nil {
+	if s.ring, err = seal.Open(ctx, seal.Options{Copies: s.c.Keyring, Roots: s.keys.roots, Now: s.opt.Now}); err != nil {
 		return err
 	}
 	key, err := ledger.LoadKey(s.c.LedgerKey)
@@ -267,7 +267,7 @@ func (s *server) openKeys(ctx context.Context) (err error) {
 	if s.ledger, err = ledger.Open(ctx, ledgerDeps(s.c, s.store, s.inst, key, s.opt.Now, s.log)); err != nil {
 		return err
 	}
-	if s.ca, err = identity.OpenCA(identity.OpenOptions{Environment: s.inst.Environment, Dir: s.c.CA, Now: s.opt.Now}); err != nil {
+	if s.ca, err = identity.OpenCA(identity.OpenOptions{Environment: s.inst.Environment, Dir: s.c.CA, Keys: s.keys.authority, Now: s.opt.Now}); err != nil {
 		return err
 	}
 	s.cert, err = identity.NewServerCertificate(s.ca, s.c.Names)
@@ -291,6 +291,7 @@ func (s *server) enforce(ctx context.Context, p *declaration.Policy) error {
 		return err
 	}
 	s.intake.SetPlan(plan)
+	s.devices.SetLegacy(p.Product, legacyTerms(p))
 	s.gateway.SetPolicy(p)
 	return nil
 }
@@ -365,14 +366,30 @@ func (s *server) serve(ctx context.Context) error {
 	if !s.opt.still {
 		work.Go(func() { s.rounds.loop(jobsCtx) })
 	}
+	if s.c.Turns {
+		part("sight of the database", func() error { return s.watchTurn(ctx) })
+	}
 	part("devices' door", func() error { return s.gateway.Serve(ctx, d.mqtt) })
-	part("HTTPS door", func() error {
-		return https.ServeTLS(newCapped(d.https, maxHTTPSConnections, maxHTTPSPerSource), "", "")
-	})
+	crowd := newCrowd(maxHTTPSConnections, maxHTTPSPerSource)
+	part("HTTPS door", func() error { return https.ServeTLS(crowd.at(d.https), "", "") })
+	if d.mqttBalanced != nil {
+		part("devices' door for balancers", func() error { return s.gateway.Serve(ctx, d.mqttBalanced) })
+	}
+	if d.httpsBalanced != nil {
+		part("HTTPS door for balancers", func() error { return https.ServeTLS(crowd.at(d.httpsBalanced), "", "") })
+	}
 	s.people.serve = func(h *http.Server, l net.Listener) {
 		part("console", func() error {
-			return h.ServeTLS(newCapped(l, maxConsoleConnections, maxConsolePerSource), "", "")
+			return h.ServeTLS(newCrowd(maxConsoleConnections, maxConsolePerSource).at(l), "", "")
 		})
+	}
+	s.services.serve = func(h *http.Server, l net.Listener) {
+		part("services' door", func() error {
+			return h.ServeTLS(newCrowd(maxServiceConnections, maxServicePerSource).at(l), "", "")
+		})
+	}
+	if err := s.openServiceDoorForSomebody(ctx); err != nil {
+		return err
 	}
 	if err := s.openConsoleForSomebody(ctx); err != nil {
 		return err
@@ -388,6 +405,9 @@ func (s *server) serve(ctx context.Context) error {
 	case <-ctx.Done():
 		err = nil
 	case err = <-failed:
+	case <-s.store.Lost(): // never, when the store is embedded
+		err = fmt.Errorf("the store: %w", s.store.LostWhy())
+		s.log.Error("the store is lost to this server, which ends", slog.Any("err", err))
 	}
 	s.log.Info("stopping")
 	cancel()
@@ -396,14 +416,14 @@ func (s *server) serve(ctx context.Context) error {
 	told := time.AfterFunc(s.opt.waits.grace, s.inside.cancel)
 	defer told.Stop()
 	cut := time.AfterFunc(2*s.opt.waits.grace, func() {
-		_, _, _ = local.Close(), https.Close(), s.people.Close() // closed again below, where it is told
+		_, _, _ = local.Close(), https.Close(), errors.Join(s.people.Close(), s.services.Close()) // closed again below, where it is told
 	})
 	defer cut.Stop()
 	stop, done := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer done()
-	err = errors.Join(err, stopAll(stop, s.gateway.Shutdown, local.Shutdown, https.Shutdown, s.people.Shutdown))
+	err = errors.Join(err, stopAll(stop, s.gateway.Shutdown, local.Shutdown, https.Shutdown, s.people.Shutdown, s.services.Shutdown))
 	// Whoever did not end in time is cut: no handler may outlive the stores.
-	err = errors.Join(err, local.Close(), https.Close(), s.people.Close())
+	err = errors.Join(err, local.Close(), https.Close(), s.people.Close(), s.services.Close())
 	s.inside.wait()
 	d.close()
 	stopJobs()
@@ -422,83 +442,6 @@ func stopAll(ctx context.Context, stops ...func(context.Context) error) error {
 	return errors.Join(errs...)
 }
 
-// doors are what the server listens on.
-type doors struct{ mqtt, https, local net.Listener }
-
-func (d *doors) close() {
-	for _, l := range []net.Listener{d.mqtt, d.https, d.local} {
-		if l != nil {
-			_ = l.Close() // closed already, unless its door never came to open it
-		}
-	}
-}
-
-// listen opens all doors but the console's, or none.
-func (s *server) listen() (_ *doors, err error) {
-	d := &doors{}
-	defer func() {
-		if err != nil {
-			d.close()
-		}
-	}()
-	if d.mqtt, err = door("tcp", s.c.Devices, "devices"); err != nil {
-		return nil, err
-	}
-	if d.https, err = door("tcp", s.c.HTTPS, "https"); err != nil {
-		return nil, err
-	}
-	if err := removeDeadSocket(s.c.Socket); err != nil {
-		return nil, err
-	}
-	if d.local, err = door("unix", s.c.Socket, "socket"); err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(s.c.Socket, 0o600); err != nil {
-		return nil, fmt.Errorf("protect socket: %w", err)
-	}
-	s.addr = Addresses{Devices: d.mqtt.Addr().String(), HTTPS: d.https.Addr().String(), Socket: s.c.Socket}
-	return d, nil
-}
-
-func door(network, addr, key string) (net.Listener, error) {
-	if err := mayOpen(ownInterfaces(), key); err != nil {
-		return nil, err
-	}
-	l, err := net.Listen(network, addr)
-	if err != nil {
-		return nil, &core.Error{Kind: core.Conflict, Reason: "listen", Message: "cannot listen on " + addr, Hint: "another program may hold it; choose another with the key `" + key + "` in config.yaml", Err: err}
-	}
-	return l, nil
-}
-
-// removeDeadSocket makes room for our socket: what lies there must be a socket
-// at which nobody listens any more.
-func removeDeadSocket(path string) error {
-	st, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("look at the local socket: %w", err)
-	}
-	if st.Mode().Type() != fs.ModeSocket {
-		return core.E(core.Conflict, "socket-path", path+" is there and is no socket", "choose another path with the key `socket` in config.yaml")
-	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		_ = c.Close() // it was only to see whether somebody answers
-		return core.E(core.Conflict, "socket-in-use", "another program listens on "+path, "stop it, or choose another path with the key `socket` in config.yaml")
-	}
-	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("remove old socket: %w", err)
-	}
-	return nil
-}
-
-// mayUseSocket lets the user that runs the server and root in, nobody else.
-func (s *server) mayUseSocket(p api.Peer, _ string) bool {
-	return p.UID == 0 || p.UID == uint32(os.Geteuid())
-}
-
 // close gives everything back, last opened first.
 func (s *server) close() error {
 	var errs []error
@@ -507,13 +450,14 @@ func (s *server) close() error {
 	if s.gateway != nil {
 		errs = append(errs, s.gateway.Shutdown(ctx))
 	}
-	errs = append(errs, s.closeTelemetry())
+	errs = append(errs, s.telem.close())
 	if s.journal != nil {
 		errs = append(errs, s.journal.Close(ctx))
 	}
 	if s.ring != nil {
 		errs = append(errs, s.ring.Close())
 	}
+	errs = append(errs, s.keys.close())
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 	}

@@ -120,8 +120,11 @@ func listeners(t *testing.T) []string {
 
 // TestJourney: declaration, enrolment, reading, withheld fields, erasure,
 // silence until reopened (design, section 4).
-func TestJourney(t *testing.T) {
-	l := start(t, newHome(t, core.Test, ""))
+func TestJourney(t *testing.T) { journey(t, newHome(t, core.Test, "")) }
+
+func journey(t *testing.T, home string) {
+	t.Helper()
+	l := start(t, home)
 	var added api.DeviceAdded
 	l.call(t, "POST", "/v1/devices", api.AddDeviceRequest{Device: "A1", Product: "test-sensor"}, &added)
 	l.publish(t, testDeclaration)

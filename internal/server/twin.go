@@ -40,6 +40,7 @@ data:
   latitude: {stream: climate, type: number, unit: deg, range: [-90, 90], precision: 0.01, class: personal, purposes: [service.control], keep: 10d, readers: [owner], when_done: shred}
 streams:
   climate: {every: 10ms, burst: 1000, max_bytes: 512, on_bad: field}
+hub: {children: [twin-contact], max: 16}
 commands:
   blink: {params: {seconds: {type: integer, unit: s, range: [1, 60]}}, by: [support], risky: false}
 interfaces:
@@ -97,7 +98,7 @@ func newTwin(ctx context.Context, version string) (_ *twin, err error) {
 			err = errors.Join(fmt.Errorf("make a twin: %w", err), t.close())
 		}
 	}()
-	conf := "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nconsole: 127.0.0.1:0\nnames: [localhost, 127.0.0.1]\n"
+	conf := "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nconsole: 127.0.0.1:0\nservices: 127.0.0.1:0\nnames: [localhost, 127.0.0.1]\n"
 	if err := os.WriteFile(filepath.Join(home, "config.yaml"), []byte(conf), 0o600); err != nil {
 		return nil, err
 	}
@@ -153,6 +154,9 @@ func (t *twin) fill(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+	if err := t.fillChildren(ctx); err != nil {
+		return err
 	}
 	if err := t.person(ctx); err != nil {
 		return err

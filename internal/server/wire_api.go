@@ -23,10 +23,15 @@ type data struct{ s *server }
 
 func (d data) Read(ctx context.Context, by core.Actor, id core.DeviceID, r api.ReadRequest, yield func(api.ReadLine) error) (api.ReadDone, error) {
 	q := telemetry.ReadRequest{Device: id, Fields: r.Fields, From: r.From, To: r.To, Purpose: r.Purpose, Reason: r.Reason, Role: localRole}
+	vouch := d.s.vouchers(id)
 	done, err := d.s.telem.read.Read(ctx, by, q, func(o *telemetry.OpenReading) error {
 		l := api.ReadLine{Time: o.Time, Received: o.Received, Stream: o.Stream, WrongClock: o.WrongClock, Values: o.Values}
 		if o.HasSeq {
 			l.Boot, l.Seq = &o.Boot, &o.Seq
+		}
+		var err error
+		if l.VouchedBy, err = vouch.of(ctx, o.Sender); err != nil {
+			return err
 		}
 		return yield(l)
 	})

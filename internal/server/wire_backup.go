@@ -16,8 +16,12 @@ const recordBackedUp core.RecordKind = "backup-written"
 // it did: a copy that nobody knows of is a leak.
 func (r running) Backup(ctx context.Context, by core.Actor, to string, progress func(done, total int64)) (api.Backup, error) {
 	s := r.s
+	var readings *store.BackupReadings
+	if s.c.Store != "" {
+		readings = &store.BackupReadings{Files: s.telem.files, Late: s.telem.late, Kept: s.telem.kept}
+	}
 	m, err := s.store.Backup(ctx, store.BackupOptions{
-		To: to, Settle: s.settle, Keyring: s.ring.State, Now: s.opt.Now, Progress: progress,
+		To: to, Readings: readings, Settle: s.settle, Keyring: s.ring.State, Now: s.opt.Now, Progress: progress,
 		Journal: func() store.JournalState {
 			return store.JournalState{Incarnation: s.journal.Incarnation(), Sequence: s.journal.State().Last}
 		},

@@ -16,7 +16,8 @@ func (s *server) openCommands(ctx context.Context) (err error) {
 		Update: update[command.Tx](s.store), View: view[command.Tx](s.store), Keys: s.ring, Policy: s.loose.policy(s.decl), Now: s.opt.Now,
 		Owner: func(ctx context.Context, id core.DeviceID) (command.Owned, error) {
 			o, err := s.owner(ctx, id)
-			return command.Owned{Subject: o.Subject, Product: o.Product}, err
+			d, _ := s.devices.Device(id) // owner has said what is wrong with it
+			return command.Owned{Subject: o.Subject, Product: o.Product, Child: d.Child}, err
 		},
 		Wake: func(id core.DeviceID) { s.gateway.Wake(id) }, // made below; nobody gives commands before it is
 	})

@@ -20,6 +20,9 @@ func (p policies) Terms(ctx context.Context, product core.ProductID) (identity.T
 		return identity.Terms{}, err
 	}
 	t := identity.Terms{Life: pol.Identity.Life, MaySleep: pol.Identity.MaySleep, Supported: pol.SupportUntil, Policy: pol.Hash}
+	if pol.Hub != nil {
+		t.Children, t.MaxChildren = pol.Hub.Children, pol.Hub.Max
+	}
 	if len(pol.Fields) == 0 {
 		t.Missing = append(t.Missing, "data inventory (`data`)")
 	}

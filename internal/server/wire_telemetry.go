@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -16,8 +15,7 @@ import (
 
 // telemetryParts are what files, reads, expires and erases readings.
 type telemetryParts struct {
-	files     *store.EpochFiles
-	late      *store.LateLane
+	telemetryStores
 	projector *telemetry.Projector
 	counts    *telemetry.Counts
 
@@ -32,11 +30,7 @@ type telemetryParts struct {
 
 func (s *server) openTelemetry(ctx context.Context) (err error) {
 	t := &s.telem
-	fo := store.EpochFilesOptions{Dir: filepath.Join(s.c.Data, "telemetry"), Now: s.opt.Now}
-	if t.files, err = store.OpenEpochFiles(fo); err != nil {
-		return err
-	}
-	if t.late, err = store.OpenLateLane(ctx, fo); err != nil {
+	if t.telemetryStores, err = openTelemetryStores(ctx, s.c, s.store.Mark(), s.opt.Now); err != nil {
 		return err
 	}
 	up, see := update[telemetry.ProjectionTx](s.store), view[telemetry.ProjectionTx](s.store)
@@ -63,13 +57,9 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	kept, err := store.OpenHoldFiles(filepath.Join(s.c.Data, "hold"))
-	if err != nil {
-		return err
-	}
 	if t.holds, err = telemetry.NewHoldService(telemetry.HoldDeps{
 		Update: update[telemetry.HoldTx](s.store), View: view[telemetry.HoldTx](s.store),
-		Partitions: shelf, Files: kept, Keys: s.ring,
+		Partitions: shelf, Files: t.kept, Keys: s.ring,
 		Owner: s.owner, Now: s.opt.Now, Log: s.log,
 	}); err != nil {
 		return err
@@ -102,11 +92,16 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 		&job{name: "undeclared-fields", period: 5 * time.Second, run: t.undeclared.Keep},
 		&job{name: "counts-prune", period: time.Hour, run: s.clock.unlessAhead(t.counts.Prune)},
 	)
-	// What a crash left half done is finished before anything is served.
-	if err := t.holds.Resume(ctx); err != nil {
+	return nil
+}
+
+// finishHalfDone finishes what a crash left half done, before anything is
+// served and once everything is open that an eraser needs.
+func (s *server) finishHalfDone(ctx context.Context) error {
+	if err := s.telem.holds.Resume(ctx); err != nil {
 		return err
 	}
-	return t.erase.Resume(ctx)
+	return s.telem.erase.Resume(ctx)
 }
 
 // erasers is every place outside the keyring that must forget a subject. The
@@ -122,6 +117,7 @@ func (s *server) erasers() []telemetry.Eraser {
 			s.commands.Forget(subject)
 			return s.store.Update(ctx, func(tx *store.Tx) error { return tx.ForgetCommands(ctx, subject) })
 		}},
+		{Name: "readers", Erase: func(ctx context.Context, subject core.Subject) error { return s.services.readers.Forget(ctx, subject) }},
 		{Name: "counts", Erase: func(ctx context.Context, subject core.Subject) error {
 			s.intake.Forget(subject)
 			return s.store.Update(ctx, func(tx *store.Tx) error { return tx.ForgetCounts(ctx, subject) })
@@ -170,17 +166,6 @@ func (s *server) runTelemetry(ctx context.Context, work *sync.WaitGroup) {
 			s.log.ErrorContext(ctx, "projector ended; the journal fills up until the cause is gone and the server restarted", slog.Any("err", err))
 		}
 	})
-}
-
-func (s *server) closeTelemetry() error {
-	var errs []error
-	if s.telem.late != nil {
-		errs = append(errs, s.telem.late.Close())
-	}
-	if s.telem.files != nil {
-		errs = append(errs, s.telem.files.Close())
-	}
-	return errors.Join(errs...)
 }
 
 // journalSource gives the projector the journal.

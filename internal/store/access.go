@@ -416,7 +416,7 @@ func (t *Tx) SeeNotices(ctx context.Context, p access.PersonID, upTo int64, now 
 // CountRefusals adds to the refused sign-ins of a person.
 func (t *Tx) CountRefusals(ctx context.Context, r access.RefusalRow) error {
 	_, err := t.did(ctx, "count refusals", `INSERT INTO person_refusal (person, hour_s, n) SELECT id, ?, ? FROM person WHERE id = ?
-		ON CONFLICT (person, hour_s) DO UPDATE SET n = n + excluded.n`, r.Hour.Unix(), r.Count, r.Person)
+		ON CONFLICT (person, hour_s) DO UPDATE SET n = person_refusal.n + excluded.n`, r.Hour.Unix(), r.Count, r.Person)
 	return err
 }
 

@@ -91,6 +91,9 @@ type BackupOptions struct {
 	// Progress, if given, is told after each file how many bytes of about how
 	// many are looked at. Both count the data folder, which is in use.
 	Progress func(done, total int64)
+	// Readings is where they are, when the store is not of files. The backup is:
+	// it is restored to files, and from there to wherever.
+	Readings *BackupReadings
 }
 
 // Backup writes a consistent copy of the data folder while it is in use: the
@@ -103,6 +106,9 @@ func (s *Store) Backup(ctx context.Context, o BackupOptions) (m Manifest, err er
 	if o.Settle == nil || o.Journal == nil || o.Keyring == nil || o.Now == nil {
 		return m, errors.New("backup: a dependency is missing")
 	}
+	if s.pg != nil && o.Readings == nil {
+		return m, errors.New("backup: a dependency is missing")
+	}
 	if err := s.backupFolder(o.To); err != nil {
 		return m, err
 	}
@@ -110,6 +116,9 @@ func (s *Store) Backup(ctx context.Context, o BackupOptions) (m Manifest, err er
 	defer func() {
 		if err != nil {
 			b.discard()
+			if s.pg != nil {
+				b.discardFromPG()
+			}
 		}
 	}()
 	m = Manifest{Format: manifestFormat, Created: o.Now().UTC(), Journal: o.Journal()}
@@ -120,22 +129,15 @@ func (s *Store) Backup(ctx context.Context, o BackupOptions) (m Manifest, err er
 			Hint:    "see the projector in `hawser doctor`; then try again",
 		}
 	}
-	if b.total, err = b.size(); err != nil {
-		return m, fmt.Errorf("backup: %w", err)
-	}
-	// In this order what moves meanwhile is found twice, never not at all: the
-	// database knows less than the files, and rows leave the late lane only for
-	// an epoch file.
-	if err := b.add(ctx, "control.db"); err != nil {
-		return m, err
-	}
-	if err := b.addAll(ctx, "telemetry", "late.db"); err != nil {
-		return m, err
-	}
-	if err := b.addAll(ctx, "telemetry", ""); err != nil {
-		return m, err
-	}
-	if err := b.addAll(ctx, "hold", ""); err != nil {
+	if s.pg != nil {
+		err = b.fromPG(ctx, &o)
+		if err == nil {
+			err = b.sealFromPG()
+		}
+		if err != nil {
+			return m, fmt.Errorf("backup: %w", err)
+		}
+	} else if err := b.fromFiles(ctx); err != nil {
 		return m, err
 	}
 	k, err := o.Keyring(ctx)
@@ -156,6 +158,26 @@ func (s *Store) Backup(ctx context.Context, o BackupOptions) (m Manifest, err er
 		return m, fmt.Errorf("backup: %w", err)
 	}
 	return m, nil
+}
+
+// fromFiles copies the databases of the data folder.
+func (b *backup) fromFiles(ctx context.Context) (err error) {
+	if b.total, err = b.size(); err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	// In this order what moves meanwhile is found twice, never not at all: the
+	// database knows less than the files, and rows leave the late lane only for
+	// an epoch file.
+	if err := b.add(ctx, "control.db"); err != nil {
+		return err
+	}
+	if err := b.addAll(ctx, "telemetry", "late.db"); err != nil {
+		return err
+	}
+	if err := b.addAll(ctx, "telemetry", ""); err != nil {
+		return err
+	}
+	return b.addAll(ctx, "hold", "")
 }
 
 // backupFolder makes the folder, which must be new or empty and lie apart.

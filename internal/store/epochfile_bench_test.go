@@ -34,7 +34,7 @@ func BenchmarkAppend(b *testing.B) {
 			_, _ = rand.Read(subjects[i][:])
 		}
 		a := telemetry.Append{Rows: make([]telemetry.Row, chunk), Fate: make([]telemetry.Fate, chunk)}
-		var took time.Duration
+		var took, cpu time.Duration
 		n := 0
 		for n < rows {
 			for i := range a.Rows {
@@ -50,14 +50,14 @@ func BenchmarkAppend(b *testing.B) {
 				n++
 			}
 			a.Mark = telemetry.Mark{Journal: "j", Seq: uint64(n)}
-			start := time.Now()
+			start, self := time.Now(), cpuOfSelf()
 			if _, err := s.Append(b.Context(), e, &a); err != nil {
 				b.Fatal(err)
 			}
 			if err := s.Sync(b.Context(), []core.Epoch{e}); err != nil {
 				b.Fatal(err)
 			}
-			took += time.Since(start)
+			took, cpu = took+time.Since(start), cpu+cpuOfSelf()-self
 		}
 		start := time.Now()
 		for i := range 20 {
@@ -79,6 +79,7 @@ func BenchmarkAppend(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.ReportMetric(float64(n)/took.Seconds(), "rows/s")
+		b.ReportMetric(cpu.Seconds()*1e6/float64(n), "own-µs/row")
 		b.ReportMetric(float64(info.Size())/float64(n), "B/row")
 	}
 }

@@ -72,10 +72,15 @@ type querier interface {
 	QueryRowContext(context.Context, string, ...any) *sql.Row
 }
 
+// asked is who answers queries: a transaction of either engine.
+type asked interface {
+	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
+}
+
 type scanner func(...any) error
 
 // each calls fn for every row of a query.
-func each(ctx context.Context, q querier, query string, args []any, fn func(scanner) error) error {
+func each(ctx context.Context, q asked, query string, args []any, fn func(scanner) error) error {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err

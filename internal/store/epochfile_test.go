@@ -43,26 +43,30 @@ func TestEpochFiles(t *testing.T) { storetest.Partitions(t, epochFiles(0)) }
 // With room for one open file every other call closes one and opens one.
 func TestEpochFilesOneOpen(t *testing.T) { storetest.Partitions(t, epochFiles(1)) }
 
-func TestLateLane(t *testing.T) {
-	storetest.LateLane(t, func(t *testing.T) (func() telemetry.LateLane, func()) {
-		t.Helper()
-		dir := t.TempDir()
-		var opened *store.LateLane
-		open := func() telemetry.LateLane {
-			l, err := store.OpenLateLane(t.Context(), store.EpochFilesOptions{Dir: dir, Now: time.Now})
-			if err != nil {
-				t.Fatal(err)
-			}
-			opened = l
-			return l
+func TestLateLane(t *testing.T) { storetest.LateLane(t, lateFile) }
+
+func lateFile(t *testing.T) (func() telemetry.LateLane, func()) {
+	t.Helper()
+	dir := t.TempDir()
+	var opened *store.LateLane
+	open := func() telemetry.LateLane {
+		l, err := store.OpenLateLane(t.Context(), store.EpochFilesOptions{Dir: dir, Now: time.Now})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return open, func() {
-			if err := opened.Close(); err != nil {
-				t.Error(err)
-			}
+		opened = l
+		return l
+	}
+	return open, func() {
+		if err := opened.Close(); err != nil {
+			t.Error(err)
 		}
-	})
+	}
 }
+
+// Rows can be carried from one engine to another as they are.
+func TestMoveFiles(t *testing.T)    { storetest.Move(t, epochFiles(0), epochFiles(1)) }
+func TestMoveLateFile(t *testing.T) { storetest.MoveLane(t, lateFile, lateFile) }
 
 // A damaged lane is put aside and named; a new one takes over.
 func TestDamagedLateLane(t *testing.T) {

@@ -54,13 +54,13 @@ func shared[T ~string](s T) T { return T(unique.Make(string(s)).Value()) }
 
 type oneRow interface{ Scan(...any) error }
 
-const deviceColumns = `id, product, unit, revision, added_us, code, code_until_us, spent, ownerships, revoked_us, suspect_us, suspicion`
+const deviceColumns = `id, product, unit, revision, added_us, code, code_until_us, spent, ownerships, revoked_us, suspect_us, suspicion, child`
 
 func scanDevice(row oneRow) (identity.DeviceRow, error) {
 	var d identity.DeviceRow
 	var unit, code, spent []byte
 	var added, until, revoked, suspect sql.NullInt64
-	err := row.Scan(&d.ID, &d.Product, &unit, &d.Revision, &added, &code, &until, &spent, &d.Ownerships, &revoked, &suspect, &d.Suspicion)
+	err := row.Scan(&d.ID, &d.Product, &unit, &d.Revision, &added, &code, &until, &spent, &d.Ownerships, &revoked, &suspect, &d.Suspicion, &d.Child)
 	if err != nil {
 		return d, err
 	}
@@ -83,8 +83,8 @@ func (t *Tx) Device(ctx context.Context, id core.DeviceID) (identity.DeviceRow, 
 
 // InsertDevice adds a unit to the register.
 func (t *Tx) InsertDevice(ctx context.Context, d identity.DeviceRow) error {
-	r, err := t.tx.ExecContext(ctx, `INSERT INTO device (`+deviceColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING`,
-		d.ID, d.Product, d.Unit[:], d.Revision, d.Added.UnixMicro(), digest(d.Code), us(d.CodeUntil), digest(d.Spent), d.Ownerships, us(d.Revoked), us(d.Suspect), d.Suspicion)
+	r, err := t.tx.ExecContext(ctx, `INSERT INTO device (`+deviceColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING`,
+		d.ID, d.Product, d.Unit[:], d.Revision, d.Added.UnixMicro(), digest(d.Code), us(d.CodeUntil), digest(d.Spent), d.Ownerships, us(d.Revoked), us(d.Suspect), d.Suspicion, number(d.Child))
 	if err != nil {
 		return fmt.Errorf("add device: %w", err)
 	}
@@ -175,6 +175,15 @@ func (t *Tx) Certificates(ctx context.Context, id core.DeviceID) ([]identity.Cer
 		return nil, fmt.Errorf("read certificates: %w", err)
 	}
 	return out, nil
+}
+
+// CertificateDevice is whose a certificate is or was; "" when it is not kept.
+func (t *Tx) CertificateDevice(ctx context.Context, serial identity.Serial) (id core.DeviceID, err error) {
+	err = t.tx.QueryRowContext(ctx, `SELECT device FROM certificate WHERE serial = ?`, serial[:]).Scan(&id)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("read whose a certificate is: %w", err)
+	}
+	return id, nil
 }
 
 // InsertCertificate keeps a new certificate.
@@ -302,35 +311,6 @@ func (t *Tx) OwnershipIntents(ctx context.Context) ([]identity.OwnershipRow, err
 		return nil, fmt.Errorf("read ownership intents: %w", err)
 	}
 	return out, nil
-}
-
-// Birth says where a unit comes from.
-func (t *Tx) Birth(ctx context.Context, id core.DeviceID) (identity.BirthRow, error) {
-	b := identity.BirthRow{Device: id}
-	var at, enrolled sql.NullInt64
-	var spki []byte
-	err := t.tx.QueryRowContext(ctx, `SELECT station, operator, time_us, code_bits, key_origin, spki, enrolled_us FROM device_birth WHERE device = ?`, id).
-		Scan(&b.Station, &b.Operator, &at, &b.CodeBits, &b.KeyOrigin, &spki, &enrolled)
-	if errors.Is(err, sql.ErrNoRows) {
-		return b, core.E(core.Unknown, "unknown-device", "no such device", "see `hawser device list`")
-	}
-	if err != nil {
-		return b, fmt.Errorf("read birth: %w", err)
-	}
-	b.Time, b.Enrolled = fromUS(at), fromUS(enrolled)
-	return b, fill(b.Key[:], spki, "key")
-}
-
-// PutBirth writes where a unit comes from.
-func (t *Tx) PutBirth(ctx context.Context, b identity.BirthRow) error {
-	_, err := t.tx.ExecContext(ctx, `INSERT INTO device_birth (device, station, operator, time_us, code_bits, key_origin, spki, enrolled_us) VALUES (?,?,?,?,?,?,?,?)
-		ON CONFLICT (device) DO UPDATE SET station = excluded.station, operator = excluded.operator, time_us = excluded.time_us, code_bits = excluded.code_bits,
-		key_origin = excluded.key_origin, spki = excluded.spki, enrolled_us = excluded.enrolled_us`,
-		b.Device, b.Station, b.Operator, b.Time.UnixMicro(), b.CodeBits, b.KeyOrigin, digest(b.Key), us(b.Enrolled))
-	if err != nil {
-		return fmt.Errorf("write birth: %w", err)
-	}
-	return nil
 }
 
 // EachIdentity walks all devices with what is good of their certificates.

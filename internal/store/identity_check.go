@@ -37,11 +37,11 @@ func (t *Tx) EachStanding(ctx context.Context, fn func(identity.Standing) error)
 func (t *Tx) EachCode(ctx context.Context, fn func(identity.CodeStanding) error) error {
 	err := t.rows(ctx, func(row oneRow) error {
 		var c identity.CodeStanding
-		if err := row.Scan(&c.Device, &c.Code, &c.Spent, &c.Bits); err != nil {
+		if err := row.Scan(&c.Device, &c.Code, &c.Spent, &c.Bits, &c.Door); err != nil {
 			return err
 		}
 		return fn(c)
-	}, `SELECT d.id, d.code, d.spent, coalesce(b.code_bits, 0) FROM device d LEFT JOIN device_birth b ON b.device = d.id`)
+	}, `SELECT d.id, d.code, d.spent, coalesce(b.code_bits, 0), coalesce(b.door, '') FROM device d LEFT JOIN device_birth b ON b.device = d.id`)
 	if err != nil {
 		return fmt.Errorf("read enrolment codes: %w", err)
 	}
@@ -62,7 +62,7 @@ func (t *Tx) CodeShared(ctx context.Context, id core.DeviceID) (units, others in
 // UnitsOfKey is how many units have a certificate of a public key or first
 // showed it.
 func (t *Tx) UnitsOfKey(ctx context.Context, key core.Hash) (n int, err error) {
-	err = t.tx.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT device FROM certificate WHERE spki = ? UNION SELECT device FROM device_key WHERE spki = ?)`,
+	err = t.tx.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT device FROM certificate WHERE spki = ? UNION SELECT device FROM device_key WHERE spki = ?) AS units`,
 		key[:], key[:]).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("compare public keys: %w", err)
@@ -86,7 +86,7 @@ func (t *Tx) EachEnded(ctx context.Context, now time.Time, fn func(identity.Ende
 	}, `SELECT c.serial, c.device, c.state = 'revoked' OR d.revoked_us IS NOT NULL, d.suspect_us IS NOT NULL
 		FROM certificate c INDEXED BY certificate_over CROSS JOIN device d ON d.id = c.device WHERE c.not_after_us > ? AND c.state IN ('revoked', 'superseded')
 		UNION ALL
-		SELECT c.serial, c.device, 1, d.suspect_us IS NOT NULL
+		SELECT c.serial, c.device, d.revoked_us IS NOT NULL, d.suspect_us IS NOT NULL
 		FROM device d INDEXED BY device_revoked CROSS JOIN certificate c ON c.device = d.id WHERE d.revoked_us IS NOT NULL AND c.state NOT IN ('revoked', 'superseded')`, now.UnixMicro())
 	if err != nil {
 		return fmt.Errorf("read ended certificates: %w", err)

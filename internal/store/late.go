@@ -125,6 +125,12 @@ func (l *LateLane) Damaged() string {
 
 // Park keeps rows; they are on disk when it returns.
 func (l *LateLane) Park(ctx context.Context, rows []telemetry.Row) error {
+	return l.park(ctx, rows, nil, l.now())
+}
+
+// park keeps rows that came in at a time, under numbers of their own unless
+// ids are given.
+func (l *LateLane) park(ctx context.Context, rows []telemetry.Row, ids []uint64, at time.Time) error {
 	if len(rows) == 0 {
 		return nil
 	}
@@ -133,8 +139,8 @@ func (l *LateLane) Park(ctx context.Context, rows []telemetry.Row) error {
 		journals := map[string]int64{}
 		added := map[core.Epoch]int64{}
 		var buf []byte
-		stmt, err := t.tx.PrepareContext(ctx, `INSERT INTO late (keep_s, start_s, subject, journal, seq, idx, grp, first, record)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (journal, seq, idx, grp, keep_s, start_s) DO NOTHING`)
+		stmt, err := t.tx.PrepareContext(ctx, `INSERT INTO late (id, keep_s, start_s, subject, journal, seq, idx, grp, first, record)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (journal, seq, idx, grp, keep_s, start_s) DO NOTHING`)
 		if err != nil {
 			return err
 		}
@@ -143,7 +149,7 @@ func (l *LateLane) Park(ctx context.Context, rows []telemetry.Row) error {
 			r := &rows[i]
 			j, ok := journals[r.Place.Journal]
 			if !ok {
-				if j, err = lateJournal(ctx, t.tx, r.Place.Journal); err != nil {
+				if j, err = lateJournal(ctx, t.tx.Tx, r.Place.Journal); err != nil {
 					return err
 				}
 				journals[r.Place.Journal] = j
@@ -152,7 +158,11 @@ func (l *LateLane) Park(ctx context.Context, rows []telemetry.Row) error {
 			one.Parts = []telemetry.Part{r.Part}
 			buf = telemetry.AppendReading(buf[:0], &one)
 			k := keyOf(r.Part.Epoch)
-			res, err := stmt.ExecContext(ctx, k.keep, k.start, r.Reading.Subject[:], j, int64(r.Place.Seq), int64(r.Place.Index), int64(r.Part.Group), r.First, buf)
+			var id any // the next one
+			if ids != nil {
+				id = int64(ids[i])
+			}
+			res, err := stmt.ExecContext(ctx, id, k.keep, k.start, r.Reading.Subject[:], j, int64(r.Place.Seq), int64(r.Place.Index), int64(r.Part.Group), r.First, buf)
 			if err != nil {
 				return err
 			}
@@ -166,7 +176,7 @@ func (l *LateLane) Park(ctx context.Context, rows []telemetry.Row) error {
 			k := keyOf(e)
 			_, err := t.tx.ExecContext(ctx, `INSERT INTO waiting (keep_s, start_s, length_s, rows, since_us) VALUES (?, ?, ?, ?, ?)
 				ON CONFLICT (keep_s, start_s) DO UPDATE SET rows = waiting.rows + excluded.rows`,
-				k.keep, k.start, int64(e.Length/time.Second), n, l.now().UnixMicro())
+				k.keep, k.start, int64(e.Length/time.Second), n, at.UnixMicro())
 			if err != nil {
 				return err
 			}

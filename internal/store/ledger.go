@@ -203,6 +203,25 @@ func (t *Tx) PutLedgerCheckpoint(ctx context.Context, origin int, note []byte) e
 	return nil
 }
 
+// LedgerCount is how many records of a kind there are, with those that wait for
+// their place.
+func (t *Tx) LedgerCount(ctx context.Context, kind core.RecordKind) (int, error) {
+	topics, err := t.ledgerTopics(ctx, ledger.Filter{Kind: kind})
+	if err != nil {
+		return 0, err
+	}
+	sum := 0
+	for _, topic := range topics {
+		var n int
+		err := t.tx.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM ledger_entry WHERE topic = ?) + (SELECT count(*) FROM ledger_pending WHERE topic = ?)`, topic, topic).Scan(&n)
+		if err != nil {
+			return 0, fmt.Errorf("count ledger entries: %w", err)
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
 const selectLedgerEntry = `SELECT e.pos, k.kind, k.product, e.subject, e.leaf FROM ledger_entry e JOIN ledger_topic k ON k.id = e.topic `
 
 // LedgerEntries are up to limit entries from a position on.

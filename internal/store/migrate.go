@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -16,35 +15,33 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-func migrate(ctx context.Context, db *sql.DB) error {
+func migrate(ctx context.Context, t *Tx) error {
 	names, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
 		return fmt.Errorf("list migrations: %w", err)
 	}
 	sort.Strings(names)
-	return inTx(ctx, db, func(t *Tx) error {
-		if _, err := t.tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS schema_migrations (name TEXT PRIMARY KEY)`); err != nil {
-			return fmt.Errorf("make migrations table: %w", err)
+	if _, err := t.tx.ExecContext(ctx, t.tx.engine.schema(`CREATE TABLE IF NOT EXISTS schema_migrations (name TEXT PRIMARY KEY)`)); err != nil {
+		return fmt.Errorf("make migrations table: %w", err)
+	}
+	for _, name := range names {
+		var n int
+		if err := t.tx.QueryRowContext(ctx, `SELECT count(*) FROM schema_migrations WHERE name = ?`, name).Scan(&n); err != nil {
+			return fmt.Errorf("read migrations: %w", err)
 		}
-		for _, name := range names {
-			var n int
-			if err := t.tx.QueryRowContext(ctx, `SELECT count(*) FROM schema_migrations WHERE name = ?`, name).Scan(&n); err != nil {
-				return fmt.Errorf("read migrations: %w", err)
-			}
-			if n > 0 {
-				continue
-			}
-			src, err := migrations.ReadFile(name)
-			if err != nil {
-				return fmt.Errorf("read %s: %w", name, err)
-			}
-			if _, err := t.tx.ExecContext(ctx, string(src)); err != nil {
-				return fmt.Errorf("apply %s: %w", name, err)
-			}
-			if _, err := t.tx.ExecContext(ctx, `INSERT INTO schema_migrations (name) VALUES (?)`, name); err != nil {
-				return fmt.Errorf("note %s: %w", name, err)
-			}
+		if n > 0 {
+			continue
 		}
-		return nil
-	})
+		src, err := migrations.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", name, err)
+		}
+		if _, err := t.tx.ExecContext(ctx, t.tx.engine.schema(string(src))); err != nil {
+			return fmt.Errorf("apply %s: %w", name, err)
+		}
+		if _, err := t.tx.ExecContext(ctx, `INSERT INTO schema_migrations (name) VALUES (?)`, name); err != nil {
+			return fmt.Errorf("note %s: %w", name, err)
+		}
+	}
+	return nil
 }

@@ -289,7 +289,7 @@ func settleHeads(ctx context.Context, dir string, m *Manifest) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	s.SetMaxOpenConns(1)
-	if err := migrate(ctx, s); err != nil { // the backup may be an older release's
+	if err := inTx(ctx, s, func(t *Tx) error { return migrate(ctx, t) }); err != nil { // the backup may be an older release's
 		return err
 	}
 	return inTx(ctx, s, func(t *Tx) error {

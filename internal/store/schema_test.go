@@ -21,6 +21,7 @@ var erasers = map[string]string{
 	"counts":    "deletes or makes nobody's the counts of the subject, and deletes the undeclared names that came from its device and the answers to its batches",
 	"person":    "unlinks the subject from a person of the staff, and deletes all means, sessions and notices",
 	"commands":  "deletes the commands that were given for the subject, and what its device listens to",
+	"readers":   "orders every service that has readings of the subject to erase them, and forgets what they know it by",
 	"kept":      "nothing: a pseudonym that nothing links to anybody any more, or a number of the maker's own register",
 }
 
@@ -38,7 +39,7 @@ var (
 	addedColumn = regexp.MustCompile(`^ALTER TABLE (\w+) ADD COLUMN (.*)$`)
 	tagComment  = regexp.MustCompile(`^\[(\w+)(?:; eraser=(\w+))?\] (\S.*)$`)
 	inParens    = regexp.MustCompile(`\([^()]*\)`)
-	harmless    = regexp.MustCompile(`^(CREATE (UNIQUE )?INDEX|DROP (INDEX|TABLE)|INSERT INTO|UPDATE|DELETE FROM|ALTER TABLE \w+ (RENAME|DROP)) `)
+	harmless    = regexp.MustCompile(`^(CREATE (UNIQUE )?INDEX|CREATE SCHEMA|DROP (INDEX|TABLE)|INSERT INTO|UPDATE|DELETE FROM|ALTER TABLE \w+ (RENAME|DROP|ALTER)) `)
 )
 
 // whom are words that stand for a person or a unit: a column so named cannot
@@ -132,6 +133,21 @@ func parseColumn(table, def string) (c column, faults []string) {
 	return c, faults
 }
 
+var (
+	ofSchema  = regexp.MustCompile(`(\{\w\}|\blate)\.`)
+	withLimit = regexp.MustCompile(`(?m)^\) WITH \(.*\);.*$`)
+)
+
+// plainSQL is what a file of SQL says without what only PostgreSQL takes: the
+// names of schemas, and how a table is kept.
+func plainSQL(path, src string) string {
+	if !strings.HasPrefix(filepath.Base(path), "pg_") {
+		return src
+	}
+	src = withLimit.ReplaceAllString(ofSchema.ReplaceAllString(src, ""), ");")
+	return strings.ReplaceAll(src, "bytea", "BLOB")
+}
+
 // schemaFiles are all files with SQL of the store.
 func schemaFiles(t *testing.T) map[string]string {
 	t.Helper()
@@ -141,7 +157,7 @@ func schemaFiles(t *testing.T) map[string]string {
 			return err
 		}
 		b, err := os.ReadFile(path)
-		out[filepath.ToSlash(path)] = string(b)
+		out[filepath.ToSlash(path)] = plainSQL(path, string(b))
 		return err
 	})
 	if err != nil {
@@ -180,9 +196,11 @@ func TestSchemaTestSeesEveryColumn(t *testing.T) {
 			}
 		}
 	}
-	compareColumns(t, open(t).r, parsed)
+	compareColumns(t, open(t).r, `SELECT m.name || '.' || c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c
+		WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'`, parsed)
+	t.Run("postgres", func(t *testing.T) { compareOnPG(t, files, parsed) })
 	for name, src := range files {
-		if strings.HasPrefix(name, "migrations/") {
+		if strings.HasPrefix(name, "migrations/") || strings.HasPrefix(name, "pg_") {
 			continue
 		}
 		db, err := sql.Open("sqlite", filepath.Join(t.TempDir(), "x.db"))
@@ -196,10 +214,44 @@ func TestSchemaTestSeesEveryColumn(t *testing.T) {
 		for _, c := range mustParse(t, src) {
 			parsed[c.table+"."+c.name] = true
 		}
-		compareColumns(t, db, parsed)
+		compareColumns(t, db, `SELECT m.name || '.' || c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c
+			WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'`, parsed)
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// compareOnPG is the same on the second engine, with its own files, too.
+func compareOnPG(t *testing.T, files map[string]string, parsed map[string]bool) {
+	pg := openOnPG(t).pg
+	inSchema := func(s string) string {
+		return `SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = '` + s + `'`
+	}
+	compareColumns(t, pg.r, inSchema("public"), parsed)
+	schemas := 0
+	for name, src := range files {
+		if !strings.HasPrefix(name, "pg_") {
+			continue
+		}
+		schemas++
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		schema := regexp.MustCompile(`CREATE SCHEMA ([\w{}]+);`).FindStringSubmatch(string(b))[1]
+		made := strings.NewReplacer("{", "probe_", "}", "").Replace(schema)
+		if _, err := pg.wpool.Exec(t.Context(), strings.ReplaceAll(string(b), schema, made)); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		parsed := map[string]bool{}
+		for _, c := range mustParse(t, src) {
+			parsed[c.table+"."+c.name] = true
+		}
+		compareColumns(t, pg.r, inSchema(made), parsed)
+	}
+	if schemas < 3 {
+		t.Errorf("%d files of SQL for PostgreSQL", schemas)
 	}
 }
 
@@ -209,10 +261,9 @@ func mustParse(t *testing.T, src string) []column {
 	return cols
 }
 
-func compareColumns(t *testing.T, db *sql.DB, parsed map[string]bool) {
+func compareColumns(t *testing.T, db *sql.DB, query string, parsed map[string]bool) {
 	t.Helper()
-	rows, err := db.QueryContext(t.Context(), `SELECT m.name || '.' || c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c
-		WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'`)
+	rows, err := db.QueryContext(t.Context(), query)
 	if err != nil {
 		t.Fatal(err)
 	}

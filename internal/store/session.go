@@ -21,9 +21,9 @@ func (t *Tx) Remember(ctx context.Context, list []command.Listening) error {
 		if l.Until.IsZero() || gone[l.Subject] {
 			_, err = t.tx.ExecContext(ctx, `DELETE FROM device_session WHERE device = ? AND client = ?`, string(l.Device), l.ClientID)
 		} else {
-			_, err = t.tx.ExecContext(ctx, `INSERT INTO device_session (device, client, subject, topics, until_us) VALUES (?, ?, ?, ?, ?)
-				ON CONFLICT (device, client) DO UPDATE SET subject = excluded.subject, topics = excluded.topics, until_us = excluded.until_us`,
-				string(l.Device), l.ClientID, l.Subject[:], int64(l.Topics), l.Until.UnixMicro())
+			_, err = t.tx.ExecContext(ctx, `INSERT INTO device_session (device, client, subject, topics, inbox, until_us) VALUES (?, ?, ?, ?, ?, ?)
+				ON CONFLICT (device, client) DO UPDATE SET subject = excluded.subject, topics = excluded.topics, inbox = excluded.inbox, until_us = excluded.until_us`,
+				string(l.Device), l.ClientID, l.Subject[:], int64(l.Topics), l.Inbox, l.Until.UnixMicro())
 		}
 		if err != nil {
 			return fmt.Errorf("keep what a device listens to: %w", err)
@@ -38,11 +38,11 @@ func (t *Tx) Remembered(ctx context.Context, now time.Time) (out []command.Liste
 	if _, err := t.tx.ExecContext(ctx, `DELETE FROM device_session WHERE until_us <= ?`, now.UnixMicro()); err != nil {
 		return nil, fmt.Errorf("drop old sessions of devices: %w", err)
 	}
-	err = each(ctx, t.tx, `SELECT device, client, subject, topics, until_us FROM device_session ORDER BY device, client`, nil, func(scan scanner) error {
+	err = each(ctx, t.tx, `SELECT device, client, subject, topics, inbox, until_us FROM device_session ORDER BY device, client`, nil, func(scan scanner) error {
 		var l command.Listening
 		var subject []byte
 		var topics, until int64
-		if err := scan((*string)(&l.Device), &l.ClientID, &subject, &topics, &until); err != nil {
+		if err := scan((*string)(&l.Device), &l.ClientID, &subject, &topics, &l.Inbox, &until); err != nil {
 			return err
 		}
 		l.Topics, l.Until = uint16(topics), time.UnixMicro(until).UTC()

@@ -21,19 +21,29 @@ import (
 
 	"golang.org/x/sys/unix"
 	_ "modernc.org/sqlite" // the embedded engine, pure Go
+
+	"github.com/hawser-iot/hawser/internal/core"
 )
 
 // Options says where a store lives.
 type Options struct {
 	Dir string // the data folder; made with mode 0700 when it is missing
+	// Postgres is where the control database is instead of in the data folder;
+	// the zero value is in the folder.
+	Postgres PGOptions
+	// Moved opens a store that everything was moved from, or is being moved to.
+	Moved bool
 }
 
 // Store is an open data folder. One process at a time holds it.
 type Store struct {
 	dir  string
 	lock *os.File
-	w    *sql.DB // one connection: all writers queue here
-	r    *sql.DB // readers, on WAL snapshots
+	w    *sql.DB    // one connection: all writers queue here
+	r    *sql.DB    // readers, on snapshots
+	pg   *pgControl // nil: SQLite
+
+	moved bool // opened although everything was moved
 }
 
 // ErrInUse says that another process holds the data folder.
@@ -50,8 +60,25 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: o.Dir, lock: lock}
-	if err := s.open(ctx); err != nil {
+	return openStore(ctx, o, lock)
+}
+
+// Beside opens a second store for the same folder, of the other engine.
+func (s *Store) Beside(ctx context.Context, o Options) (*Store, error) {
+	o.Dir = s.dir
+	if (o.Postgres != (PGOptions{})) == (s.pg != nil) {
+		return nil, errors.New("open a store beside another one: both are of one engine")
+	}
+	return openStore(ctx, o, nil)
+}
+
+func openStore(ctx context.Context, o Options, lock *os.File) (*Store, error) {
+	s := &Store{dir: o.Dir, lock: lock, moved: o.Moved}
+	open := s.open
+	if o.Postgres != (PGOptions{}) {
+		open = func(ctx context.Context) error { return s.openPG(ctx, o.Postgres) }
+	}
+	if err := open(ctx); err != nil {
 		_ = s.Close() // the open error is the one to report
 		return nil, err
 	}
@@ -65,7 +92,20 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	s.w.SetMaxOpenConns(1)
-	if err := migrate(ctx, s.w); err != nil {
+	err = inTx(ctx, s.w, func(t *Tx) error {
+		if err := migrate(ctx, t); err != nil {
+			return err
+		}
+		var moved string
+		if err := t.tx.QueryRowContext(ctx, `SELECT moved_to FROM store_holder WHERE one = 1`).Scan(&moved); err != nil {
+			return fmt.Errorf("read whether the store was moved: %w", err)
+		}
+		if moved != "" && !s.moved {
+			return errMoved(moved)
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	if s.r, err = openSQLite(path, "_pragma=query_only(1)"); err != nil {
@@ -73,6 +113,14 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	s.r.SetMaxOpenConns(8)
 	return nil
+}
+
+// errMoved says that a store is kept for reference only.
+func errMoved(to string) error {
+	if to == arriving {
+		return core.E(core.Conflict, "store-arriving", "the move to this store is not finished", "run `hawser migrate` again")
+	}
+	return core.E(core.Conflict, "store-moved", "everything that was in this store was moved to "+to, "say so in the configuration, key store; or move it back with `hawser migrate`")
 }
 
 // busyTimeout is how long a connection waits for a lock.
@@ -119,6 +167,9 @@ func (s *Store) Dir() string { return s.dir }
 // Close closes the databases and gives up the folder.
 func (s *Store) Close() error {
 	var errs []error
+	if s.pg != nil {
+		errs = append(errs, s.pg.close())
+	}
 	for _, db := range []*sql.DB{s.r, s.w} {
 		if db != nil {
 			errs = append(errs, db.Close())
@@ -132,27 +183,39 @@ func (s *Store) Close() error {
 
 // Tx is one transaction on the control database. It has the methods of every
 // capability's Tx interface.
-type Tx struct{ tx *sql.Tx }
+type Tx struct{ tx engineTx }
 
 // Update runs fn in a transaction that can write, and commits if fn returns
 // nil. Writers run one after another; the commit is on disk when Update
-// returns nil.
+// returns nil. An error means that nothing was written, with one exception
+// that ends the server: see Lost.
 func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
+	if s.pg != nil {
+		return s.pg.update(ctx, fn)
+	}
 	return inTx(ctx, s.w, fn)
 }
 
 // View runs fn on a snapshot. Writes fail.
 func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
+	if s.pg != nil {
+		return s.pg.view(ctx, fn)
+	}
 	return inTx(ctx, s.r, fn)
 }
 
+// inTx runs fn in a transaction on an SQLite file.
 func inTx(ctx context.Context, db *sql.DB, fn func(*Tx) error) error {
-	tx, err := db.BeginTx(ctx, nil)
+	return inEngineTx(ctx, db, sqliteEngine, nil, fn)
+}
+
+func inEngineTx(ctx context.Context, db *sql.DB, e engine, o *sql.TxOptions, fn func(*Tx) error) error {
+	tx, err := db.BeginTx(ctx, o)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // a no-op after Commit
-	if err := fn(&Tx{tx: tx}); err != nil {
+	if err := fn(&Tx{tx: engineTx{Tx: tx, engine: e}}); err != nil {
 		return err
 	}
 	if err := tx.Commit(); err != nil {

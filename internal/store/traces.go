@@ -18,6 +18,7 @@ var subjectColumns = []struct{ table, column string }{
 	{"person", "subject"},
 	{"device_command", "subject"},
 	{"device_session", "subject"},
+	{"reader_subject", "subject"},
 }
 
 // SubjectTraces names the tables in which a subject still stands that its

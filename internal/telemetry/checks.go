@@ -58,7 +58,7 @@ func Checks(d CheckDeps) []check.Check {
 		{
 			ID: "store.rows", Version: 1, Rows: []string{"3.3"}, Kind: check.Query, MaxAge: check.QueryAge, // CC 3.3
 			Says: "Every stored row that is looked at is the one that was filed: none was changed, dropped, added or doubled since the ledger took note of it.",
-			Do:   "`hawser ledger verify --rows` names every row; keep the data folder for whoever investigates, and restore the file from a backup.",
+			Do:   "`hawser ledger verify` names every row; keep the data folder for whoever investigates, and restore the file from a backup.",
 			Look: filed.look,
 			Violations: []check.Violation{
 				{ID: "row-edited", Says: "Changes one byte of a stored row behind the program's back.", Do: editRow},
@@ -68,6 +68,20 @@ func Checks(d CheckDeps) []check.Check {
 		},
 	}
 }
+
+// Senders looks at stored rows as the other checks do, and asks about each who
+// sent it: on whose certificate's session it came. It may be called by one look
+// at a time.
+type Senders struct{ s sampler }
+
+// NewSenders makes a Senders; fault says what is wrong with a row, or why it is
+// left out.
+func NewSenders(d CheckDeps, fault func(r *Row, by Sender) (why, left string)) *Senders {
+	return &Senders{sampler{d: d, sent: fault}}
+}
+
+// Look takes one look.
+func (s *Senders) Look(ctx context.Context, l *check.Look) error { return s.s.look(ctx, l) }
 
 // hooked is a violation that needs the twin's own keys.
 func hooked(name string) func(context.Context, check.Twin) (func(context.Context) error, error) {

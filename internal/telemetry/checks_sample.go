@@ -36,6 +36,8 @@ func FileOf(keepSeconds, start int64) string {
 type sampler struct {
 	d     CheckDeps
 	fault func(p *declaration.Policy, r *Row, object []byte) string
+	// sent, if it is there, is asked in place of fault: about who sent a row.
+	sent func(r *Row, by Sender) (why, left string)
 
 	mu   sync.Mutex            // guards what follows, and makes one look at a time
 	seen map[core.Epoch]uint64 // rows that a file had at the last look
@@ -235,9 +237,13 @@ func (o *opener) judge(ctx context.Context, r *Row) (why, left string, err error
 	default:
 		return "", "", err
 	}
-	_, object, err := CutPlain(o.plain)
+	sender, object, err := CutPlain(o.plain)
 	if err != nil {
 		return "was not sealed by the intake", "", nil
+	}
+	if o.s.sent != nil {
+		why, left = o.s.sent(r, sender)
+		return why, left, nil
 	}
 	p, known := o.policies[r.Reading.Policy]
 	if !known {

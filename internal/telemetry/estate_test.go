@@ -64,13 +64,12 @@ type estate struct {
 	data  string
 	now   atomic.Int64 // Unix milliseconds
 	store *store.Store
-	files *store.EpochFiles
-	late  *store.LateLane
+	dsn   string // "": readings lie in files
+	shelves
 	shelf *telemetry.Shelf
 	roots *kms.File
 	ring  *seal.Keyring
 	decl  *declaration.Service
-	kept  *store.HoldFiles
 
 	counter  uint64
 	settled  int
@@ -87,7 +86,7 @@ const reason = "ticket 4711: it is cold"
 
 func newEstate(t testing.TB) *estate {
 	t.Helper()
-	x := &estate{dir: t.TempDir()}
+	x := &estate{dir: t.TempDir(), dsn: database(t)}
 	x.data = filepath.Join(x.dir, "data")
 	x.now.Store(time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC).UnixMilli())
 	x.open(t, nil)
@@ -121,14 +120,8 @@ func (x *estate) open(t testing.TB, step func(string) error) {
 		}
 		return tx.PutInstallation(ctx, store.Installation{ID: "test", Environment: core.Test, Created: x.clock()})
 	}))
-	fo := store.EpochFilesOptions{Dir: filepath.Join(x.data, "telemetry"), Now: x.clock}
-	x.files, err = store.OpenEpochFiles(fo)
-	must(t, err)
-	x.late, err = store.OpenLateLane(ctx, fo)
-	must(t, err)
+	x.shelves = openShelves(t, x.dsn, x.data, x.clock)
 	x.shelf, err = telemetry.NewShelf(x.files, x.late)
-	must(t, err)
-	x.kept, err = store.OpenHoldFiles(filepath.Join(x.data, "hold"))
 	must(t, err)
 	x.decl, err = declaration.NewService(declaration.Deps{
 		Update: inUpdate[declaration.Tx](x.store), View: inView[declaration.Tx](x.store), Now: x.clock, Environment: core.Test,
@@ -168,8 +161,7 @@ func (x *estate) open(t testing.TB, step func(string) error) {
 // close is what a kill leaves: nothing is finished.
 func (x *estate) close() {
 	if x.ring != nil {
-		_ = x.late.Close()
-		_ = x.files.Close()
+		_ = x.shelves.close()
 		_ = x.store.Close()
 		_ = x.ring.Close()
 		x.ring = nil

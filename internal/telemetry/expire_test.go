@@ -96,6 +96,9 @@ func (k *keyed) sow(m *maker, keep time.Duration, at ...time.Time) []core.Epoch 
 
 func (k *keyed) filesOf(e core.Epoch) []string {
 	k.t.Helper()
+	if k.dsn != "" {
+		return schemasOf(k.t, k.dsn, e)
+	}
 	all, err := filepath.Glob(filepath.Join(k.dir, "telemetry", e.String()+"*"))
 	if err != nil {
 		k.t.Fatal(err)
@@ -332,7 +335,7 @@ func TestExpireLeavesNothing(t *testing.T) {
 	var m maker
 	e := k.sow(&m, time.Hour, projectStart)[0]
 	k.close()
-	mustWrite(t, filepath.Join(k.dir, "telemetry", e.String()+".db"), []byte(strings.Repeat("junk", 3000)))
+	k.partition(e).spoil(t)
 	k.open()
 	k.tape.add(encode(m.reading(ann, projectStart, 5, time.Hour))...)
 	if s := k.project(); len(s.Waiting) != 1 || len(s.Broken) != 1 {

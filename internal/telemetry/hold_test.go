@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -92,7 +91,7 @@ func TestHoldOutlivesErasure(t *testing.T) {
 	same(t, "held after a restart", x.held(t, h.ID), want)
 
 	stolen := filepath.Join(t.TempDir(), "stolen")
-	copyTree(t, filepath.Join(x.data, "hold"), stolen)
+	x.stealHold(t, h.ID, stolen)
 	var row telemetry.HoldRow
 	must(t, x.store.View(t.Context(), func(tx *store.Tx) error {
 		row, _, err = tx.Hold(t.Context(), h.ID)
@@ -302,6 +301,21 @@ func TestHoldAgainstExpiry(t *testing.T) {
 	}
 }
 
+// stealHold takes what a hold keeps to files in a folder.
+func (x *estate) stealHold(t *testing.T, id, dir string) {
+	t.Helper()
+	if x.dsn == "" {
+		copyTree(t, filepath.Join(x.data, "hold"), dir)
+		return
+	}
+	to, err := store.OpenHoldFiles(dir)
+	must(t, err)
+	n, err := telemetry.CopyHold(t.Context(), x.kept, to, id)
+	if err != nil || n == 0 {
+		t.Fatalf("copied %d rows of a hold, %v", n, err)
+	}
+}
+
 // TestLostHold: a backup may bring back a hold that was released since. Its key
 // is gone; it is removed, and the ledger says so.
 func TestLostHold(t *testing.T) {
@@ -331,12 +345,10 @@ func TestHoldAgainstADamagedFile(t *testing.T) {
 	h, err := x.holds.Place(t.Context(), staff, "A1", order)
 	must(t, err)
 	x.send(t, gone, hour, 4, v(21, true, "after the hold"))
-	must(t, x.files.Close())
-	path := filepath.Join(x.data, "telemetry", core.EpochAt(30*day, day, x.clock().Add(-hour)).String()+".db")
-	whole, err := os.ReadFile(path)
-	must(t, err)
 	x.close()
-	must(t, os.WriteFile(path, []byte(strings.Repeat("damage", 1000)), 0o600))
+	hurt := partitionAt(x.dsn, x.data, core.EpochAt(30*day, day, x.clock().Add(-hour)))
+	restore := hurt.keep(t)
+	hurt.spoil(t)
 	x.open(t, nil)
 	for range 2 {
 		_, err = x.erase.Erase(t.Context(), staff, "A1", why)
@@ -351,7 +363,7 @@ func TestHoldAgainstADamagedFile(t *testing.T) {
 	}
 
 	x.close()
-	must(t, os.WriteFile(path, whole, 0o600))
+	restore()
 	x.open(t, nil)
 	must(t, x.erase.Finish(t.Context()))
 	if held := x.held(t, h.ID); x.ring.Has(gone) || len(held) != 12 || !slices.Contains(held, `4 {"note":"after the hold"}`) {

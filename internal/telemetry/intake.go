@@ -72,6 +72,7 @@ type work struct {
 	aad     []byte
 	sealed  []byte
 	record  []byte
+	next    uint64 // see Source.NumberNext
 }
 
 // NewIntake makes an Intake.
@@ -165,7 +166,8 @@ const ensureTimeout = 5 * time.Second
 // yet, which Refuse does, and c is not called. Nothing of stream or payload is
 // kept.
 func (in *Intake) Message(src *Source, stream, payload []byte, c Completion, token uint64) Verdict {
-	src.judged = ""
+	next := src.next
+	src.judged, src.next = "", 0
 	now := in.d.Now()
 	if src.subject.IsZero() {
 		return in.drop(src, ReasonUnowned)
@@ -179,6 +181,7 @@ func (in *Intake) Message(src *Source, stream, payload []byte, c Completion, tok
 		return in.refuse(src, ReasonUnknownStream)
 	}
 	w := in.work.Get().(*work)
+	w.next = next
 	v := in.judge(src, sp, w, payload, now, c, token)
 	w.judged.Wipe()
 	w.plain = wiped(w.plain)
@@ -222,8 +225,15 @@ func (in *Intake) judge(src *Source, sp *StreamPlan, w *work, payload []byte, no
 	if why != "" {
 		return Verdict{Refuse, why}
 	}
-	if src.numbering && !j.HasSeq {
+	switch {
+	case j.HasSeq:
+	case w.next != 0:
+		j.HasSeq, j.Boot, j.Seq = true, w.next, 0
+	case src.numbering:
 		j.HasSeq, j.Boot, j.Seq = true, src.boot, token
+	}
+	if j.HasSeq {
+		j.Boot = src.ofLink(j.Boot)
 	}
 	if !j.WrongClock && j.T < src.ownedSince {
 		return Verdict{Drop, ReasonBeforeOwner}
@@ -287,6 +297,9 @@ func (in *Intake) lease(src *Source, sp *StreamPlan, w *work, now time.Time) (ol
 	}
 	if j.WrongClock {
 		r.Flags |= FlagWrongClock
+	}
+	if src.series != [16]byte{} {
+		r.Flags |= FlagVouched
 	}
 	w.keys, w.from = w.keys[:0], w.from[:0]
 	t := time.UnixMilli(j.T)

@@ -15,6 +15,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
 	"github.com/hawser-iot/hawser/internal/store"
+	"github.com/hawser-iot/hawser/internal/store/pgtest"
 	"github.com/hawser-iot/hawser/internal/telemetry"
 )
 
@@ -77,18 +78,35 @@ func BenchmarkProjector(b *testing.B) {
 	if n, err := strconv.Atoi(os.Getenv("ROWS")); err == nil {
 		rows = n
 	}
-	for _, groups := range []int{1, 3} {
-		b.Run(strconv.Itoa(groups)+"-groups", func(b *testing.B) {
-			for b.Loop() {
-				j := &benchJournal{devices: 10_000, perBatch: 2000, groups: groups, at: projectStart}
-				j.batches = max(rows/groups/j.perBatch, 1)
-				projectAll(b, j)
-			}
-		})
+	for _, engine := range []string{"files", "postgres"} {
+		for _, groups := range []int{1, 3} {
+			b.Run(engine+"/"+strconv.Itoa(groups)+"-groups", func(b *testing.B) {
+				for b.Loop() {
+					j := &benchJournal{devices: 10_000, perBatch: 2000, groups: groups, at: projectStart}
+					j.batches = max(rows/groups/j.perBatch, 1)
+					dsn := ""
+					if engine == "postgres" {
+						dsn = benchDatabase(b)
+					}
+					projectAll(b, j, dsn)
+				}
+			})
+		}
 	}
 }
 
-func projectAll(b *testing.B, j *benchJournal) {
+// benchDatabase is a database on the disk where files would lie, too, and with
+// settings of an installation of that size.
+func benchDatabase(b *testing.B) string {
+	b.Helper()
+	dir, err := os.MkdirTemp("", "hawser-bench-")
+	must(b, err)
+	b.Cleanup(func() { _ = os.RemoveAll(dir) }) // the test is over
+	must(b, os.Chmod(dir, 0o755))
+	return pgtest.Start(b, dir, "shared_buffers = 512MB", "max_wal_size = 4GB", "wal_level = replica", "max_wal_senders = 2").Database(b)
+}
+
+func projectAll(b *testing.B, j *benchJournal, dsn string) {
 	b.Helper()
 	dir := b.TempDir()
 	now := func() time.Time { return projectStart.Add(day) }
@@ -96,19 +114,11 @@ func projectAll(b *testing.B, j *benchJournal) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	o := store.EpochFilesOptions{Dir: filepath.Join(dir, "telemetry"), Now: now}
-	files, err := store.OpenEpochFiles(o)
-	if err != nil {
-		b.Fatal(err)
-	}
-	late, err := store.OpenLateLane(b.Context(), o)
-	if err != nil {
-		b.Fatal(err)
-	}
+	sh := openShelves(b, dsn, dir, now)
 	up := func(ctx context.Context, fn func(telemetry.ProjectionTx) error) error {
 		return s.Update(ctx, func(tx *store.Tx) error { return fn(tx) })
 	}
-	p, err := telemetry.NewProjector(telemetry.ProjectorDeps{Journal: j, Files: files, Late: late, Update: up, View: up, Now: now, Log: quiet(), Versions: noVersions, Guarding: nobody})
+	p, err := telemetry.NewProjector(telemetry.ProjectorDeps{Journal: j, Files: sh.files, Late: sh.late, Update: up, View: up, Now: now, Log: quiet(), Versions: noVersions, Guarding: nobody})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -127,14 +137,10 @@ func projectAll(b *testing.B, j *benchJournal) {
 	}
 	b.ReportMetric(float64(st.Rows)/took.Seconds(), "rows/s")
 	b.ReportMetric(residentMB(), "MB-resident")
-	if err := files.Close(); err != nil {
-		b.Fatal(err)
-	}
-	if err := late.Close(); err != nil {
-		b.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		b.Fatal(err)
+	must(b, sh.close())
+	must(b, s.Close())
+	if dsn != "" {
+		return
 	}
 	var size int64
 	all, err := filepath.Glob(filepath.Join(dir, "telemetry", "k*", "*"))

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -120,9 +118,9 @@ type works struct {
 
 	tape   *tape
 	limits telemetry.ProjectorLimits
+	dsn    string // "": readings lie in files
 	store  *store.Store
-	files  *store.EpochFiles
-	late   *store.LateLane
+	shelves
 
 	// What stands between the projector and its parts; nil: nothing.
 	wrapFiles  func(telemetry.Partitions) telemetry.Partitions
@@ -139,7 +137,7 @@ type updateFunc = func(context.Context, func(telemetry.ProjectionTx) error) erro
 func newWorks(t *testing.T) *works {
 	t.Helper()
 	w := &works{
-		t: t, dir: t.TempDir(), now: projectStart, tape: newTape("tape-1"),
+		t: t, dir: t.TempDir(), dsn: database(t), now: projectStart, tape: newTape("tape-1"),
 		limits: telemetry.ProjectorLimits{Linger: time.Millisecond, LateRows: 1},
 	}
 	w.open()
@@ -159,29 +157,20 @@ func (w *works) advance(d time.Duration) {
 	w.now = w.now.Add(d)
 }
 
-func (w *works) folder() store.EpochFilesOptions {
-	return store.EpochFilesOptions{Dir: filepath.Join(w.dir, "telemetry"), Now: w.clock}
-}
-
 func (w *works) open() {
 	w.t.Helper()
 	var err error
 	if w.store, err = store.Open(w.t.Context(), store.Options{Dir: w.dir}); err != nil {
 		w.t.Fatal(err)
 	}
-	if w.files, err = store.OpenEpochFiles(w.folder()); err != nil {
-		w.t.Fatal(err)
-	}
-	if w.late, err = store.OpenLateLane(w.t.Context(), w.folder()); err != nil {
-		w.t.Fatal(err)
-	}
+	w.shelves = openShelves(w.t, w.dsn, w.dir, w.clock)
 }
 
 func (w *works) close() {
 	if w.store == nil {
 		return
 	}
-	if err := errors.Join(w.files.Close(), w.late.Close(), w.store.Close()); err != nil {
+	if err := errors.Join(w.shelves.close(), w.store.Close()); err != nil {
 		w.t.Error(err)
 	}
 	w.store = nil
@@ -200,6 +189,9 @@ func (w *works) update(ctx context.Context, fn func(telemetry.ProjectionTx) erro
 func (w *works) view(ctx context.Context, fn func(telemetry.ProjectionTx) error) error {
 	return w.store.View(ctx, func(tx *store.Tx) error { return fn(tx) })
 }
+
+// partition is where an epoch of it lies.
+func (w *works) partition(e core.Epoch) partition { return partitionAt(w.dsn, w.dir, e) }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
@@ -461,20 +453,4 @@ func (w *works) pending() map[core.RecordKind][]core.Record {
 		w.t.Fatal(err)
 	}
 	return out
-}
-
-func mustRead(t *testing.T, path string) []byte {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func mustWrite(t *testing.T, path string, b []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
 }

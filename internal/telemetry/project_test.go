@@ -3,7 +3,6 @@ package telemetry_test
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -210,8 +209,8 @@ func TestProjectorDropsWhatHasEnded(t *testing.T) {
 	if got := w.totals(); got.Expired != 2 || got.Stored != 2 || got.Accepted != 4 {
 		t.Errorf("totals %+v", got)
 	}
-	if files, _ := filepath.Glob(filepath.Join(w.dir, "telemetry", e.Class(), "*.db")); len(files) != 1 {
-		t.Errorf("files %v, want only that of the live epoch", files)
+	if files, err := w.files.Names(t.Context()); err != nil || len(files) != 1 {
+		t.Errorf("partitions %v, %v, want only that of the live epoch", files, err)
 	}
 	if !slices.ContainsFunc(w.epochs(telemetry.EpochLive), func(i telemetry.EpochInfo) bool { return i.Epoch == never.Parts[0].Epoch }) {
 		t.Error("expiry does not hear of an epoch whose key exists and whose file never did")
@@ -246,9 +245,8 @@ func TestProjectorDamagedFile(t *testing.T) {
 	w.project()
 	w.close()
 	e := before.Parts[0].Epoch
-	path := filepath.Join(w.dir, "telemetry", e.String()+".db")
-	whole := mustRead(t, path)
-	mustWrite(t, path, []byte(strings.Repeat("damage", 1000)))
+	restore := w.partition(e).keep(t)
+	w.partition(e).spoil(t)
 
 	w.open()
 	after := m.reading(ann, projectStart.Add(time.Minute), 2, month, time.Hour)
@@ -274,7 +272,7 @@ func TestProjectorDamagedFile(t *testing.T) {
 	w.mustHave("after a restart", ann, append(readable, wantRows(more)...))
 
 	w.close()
-	mustWrite(t, path, whole)
+	restore()
 	w.open()
 	w.project()
 	w.mustHave("with the file back", ann, wantRows(before, after, more))

@@ -31,6 +31,7 @@ const (
 	ReasonQuarantined   Reason = "quarantined"    // two hold the device's identity; which one sends cannot be seen
 	ReasonNoCommand     Reason = "no-command"     // an answer to a command that does not wait for one
 	ReasonBadReply      Reason = "bad-reply"      // an answer to a command that cannot be read
+	ReasonNoChild       Reason = "no-child"       // of a child that this hub does not have, whatever it is instead
 )
 
 // Why a message is acknowledged but not stored: by rule, not by fault.
@@ -46,7 +47,7 @@ const ReasonTrouble Reason = "trouble"
 
 // reasonCount is how many reasons there are; reasonAt fixes their order in
 // counters. Append only.
-const reasonCount = 24
+const reasonCount = 25
 
 func reasonAt(i int) Reason {
 	switch i {
@@ -98,6 +99,8 @@ func reasonAt(i int) Reason {
 		return ReasonSeveralTimes
 	case 23:
 		return ReasonSeveralNames
+	case 24:
+		return ReasonNoChild
 	}
 	return ""
 }
@@ -161,6 +164,8 @@ func (r Reason) Text() string {
 		return "No command of this name and id waits for an answer of this device: it was answered, or is over."
 	case ReasonBadReply:
 		return "The answer to a command is not {\"outcome\": \"done\", \"refused\" or \"failed\", \"text\": …}."
+	case ReasonNoChild:
+		return "This device has no such child. A person registers or adopts it; to propose it, publish to child/<id>/propose."
 	case ReasonWrongTopic:
 		return "This is not a topic of this device."
 	case ReasonNotYet:

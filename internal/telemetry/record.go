@@ -34,6 +34,10 @@ type Flags uint8
 // of receipt (design, section 5, Time).
 const FlagWrongClock Flags = 1 << 0
 
+// FlagVouched: it is a child's, and a hub vouched for it: whose certificate
+// Sender is (decision 015).
+const FlagVouched Flags = 1 << 1
+
 // flagHasSeq stands only in the encoded form; see Reading.HasSeq.
 const flagHasSeq Flags = 1 << 7
 

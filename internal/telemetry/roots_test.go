@@ -89,6 +89,14 @@ func (w *works) verify(e core.Epoch) telemetry.Verification {
 func (w *works) edit(e core.Epoch, statements ...string) {
 	w.t.Helper()
 	w.close()
+	defer w.open()
+	if w.dsn != "" {
+		for i := range statements {
+			statements[i] = pgForm(statements[i])
+		}
+		pgDo(w.t, w.dsn, e, statements...)
+		return
+	}
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(w.dir, "telemetry", e.String()+".db"))
 	if err != nil {
 		w.t.Fatal(err)
@@ -102,7 +110,6 @@ func (w *works) edit(e core.Epoch, statements ...string) {
 	if err := db.Close(); err != nil {
 		w.t.Fatal(err)
 	}
-	w.open()
 }
 
 func TestSealMinute(t *testing.T) {
@@ -165,9 +172,8 @@ func TestSealMinute(t *testing.T) {
 // is found, and what was not changed is not accused.
 func TestVerifyFindsEveryChange(t *testing.T) {
 	w, e := sealedWorks(t)
-	path := filepath.Join(w.dir, "telemetry", e.String()+".db")
 	w.close()
-	whole := mustRead(t, path)
+	restore := w.partition(e).keep(t)
 	const noTrigger = `PRAGMA writable_schema = OFF`
 	for name, c := range map[string]struct {
 		sql  []string
@@ -216,10 +222,13 @@ func TestVerifyFindsEveryChange(t *testing.T) {
 		"no index":        {[]string{`PRAGMA writable_schema = ON`, `UPDATE sqlite_master SET rootpage = (SELECT rootpage FROM sqlite_master WHERE name = 'batches') WHERE name = 'rows_key'`}, "structure"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &works{t: t, dir: w.dir, now: w.now, tape: w.tape, limits: w.limits}
+			w := &works{t: t, dir: w.dir, dsn: w.dsn, now: w.now, tape: w.tape, limits: w.limits}
+			if w.dsn != "" && name == "no index" {
+				t.Skip("what an index of PostgreSQL lacks is looked for in the store's own tests")
+			}
 			defer func() {
 				w.close()
-				mustWrite(t, path, whole)
+				restore()
 			}()
 			w.edit(e, c.sql...)
 			v, err := w.roots().VerifyFile(t.Context(), e)
@@ -293,9 +302,8 @@ func findings(v *telemetry.Verification) string {
 // is found by the ledger; so is who rewrites the control database's list too.
 func TestVerifyAgainstTheLedger(t *testing.T) {
 	w, e := sealedWorks(t)
-	path := filepath.Join(w.dir, "telemetry", e.String()+".db")
 	w.close()
-	whole := mustRead(t, path)
+	restore := w.partition(e).keep(t)
 
 	// A file with another row 14, made by the projector's own code.
 	other := newWorks(t)
@@ -308,16 +316,15 @@ func TestVerifyAgainstTheLedger(t *testing.T) {
 		other.tape.add(encode(rs...)...)
 		other.project()
 	}
-	other.close()
-	forged := mustRead(t, filepath.Join(other.dir, "telemetry", e.String()+".db"))
-	mustWrite(t, path, forged)
 	w.open()
+	w.replace(e, other)
+	other.close()
 	if got := findings(ptr(w.verify(e))); got != "ledger batch 1, ledger batch 2, ledger batch 3" && !strings.HasPrefix(got, "head, ledger") {
 		t.Errorf("a forged file: %s", got)
 	}
 	// An older state of the file.
 	w.close()
-	mustWrite(t, path, whole)
+	restore()
 	w.open()
 	err := w.update(t.Context(), func(tx telemetry.ProjectionTx) error {
 		return tx.PutSealed(t.Context(), telemetry.Sealed{Epoch: e, First: 4, Last: 9, Rows: 90, At: projectStart})
@@ -351,6 +358,18 @@ func TestVerifyAgainstTheLedger(t *testing.T) {
 	w.open()
 	if got := findings(ptr(w.verify(e))); got != "control batch 2" {
 		t.Errorf("a control database that lies: %s", got)
+	}
+}
+
+// replace puts the partition of another installation in the place of its own.
+func (w *works) replace(e core.Epoch, other *works) {
+	w.t.Helper()
+	if err := errors.Join(w.files.Freeze(w.t.Context(), e), w.files.Remove(w.t.Context(), e)); err != nil {
+		w.t.Fatal(err)
+	}
+	w.files.Thaw(e)
+	if _, err := telemetry.CopyPartition(w.t.Context(), other.files, w.files, e); err != nil {
+		w.t.Fatal(err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,8 +28,9 @@ const Base = "devices: 127.0.0.1:0\nhttps: 127.0.0.1:0\nconsole: 127.0.0.1:0\nna
 
 // Home is one installation and, while it runs, its server.
 type Home struct {
-	Dir    string // the home folder
-	Hawser string // the program
+	Dir    string   // the home folder
+	Hawser string   // the program
+	Under  []string // what the server runs under: a tracer and its arguments; none: nothing
 
 	client *api.Client
 
@@ -78,7 +80,8 @@ func (h *Home) Launch() error {
 		return err
 	}
 	defer log.Close() // the child has its own
-	cmd := exec.Command(h.Hawser, "serve", "--home", h.Dir)
+	line := append(slices.Clone(h.Under), h.Hawser, "serve", "--home", h.Dir)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err

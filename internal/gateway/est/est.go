@@ -1,10 +1,11 @@
 // Package est is the devices' enrolment door: Enrolment over Secure Transport
 // (RFC 7030, as clarified by RFC 8951) over HTTPS. It offers /cacerts, /csrattrs,
 // /simpleenroll by a per-device enrolment code (HTTP Basic, user = serial
-// number), and /simplereenroll by the certificate that is to be renewed
-// (mutual TLS). It translates requests into calls of identity and answers into
-// certs-only PKCS#7; whom to give a certificate is decided there. Full CMC
-// and server-side key generation are not offered.
+// number) or by the key or certificate that a unit was born with (mutual TLS),
+// and /simplereenroll by the certificate that is to be renewed (mutual TLS). It
+// translates requests into calls of identity and answers into certs-only
+// PKCS#7; whom to give a certificate is decided there. Full CMC and
+// server-side key generation are not offered.
 package est
 
 import (
@@ -14,6 +15,7 @@ import (
 	"encoding/asn1"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -50,6 +52,7 @@ const (
 // Identity decides. *identity.Service is one.
 type Identity interface {
 	Enrol(ctx context.Context, source netip.Addr, device core.DeviceID, code string, csrDER []byte) ([][]byte, error)
+	EnrolBorn(ctx context.Context, source netip.Addr, shown []*x509.Certificate, csrDER []byte) ([][]byte, error)
 	Renew(ctx context.Context, leaf *x509.Certificate, csrDER []byte) ([][]byte, error)
 	// VerifyForRenewal is about a certificate that may have run out.
 	VerifyForRenewal(leaf *x509.Certificate) error
@@ -58,18 +61,17 @@ type Identity interface {
 // Deps is what the door stands on. Every field but TLS12 is required.
 type Deps struct {
 	Identity Identity
-	Bundle   [][]byte // certificates of /cacerts, DER: identity.CA.Bundle
+	Bundle   func() [][]byte // certificates of /cacerts, DER: identity.CA.Bundle
 	Log      *slog.Logger
 	// TLS12 reports whether a device's product declares TLS 1.2. Nil: none does.
 	TLS12 func(core.DeviceID) bool
 }
 
 type door struct {
-	d       Deps
-	cacerts []byte        // the ready answer
-	attrs   []byte        // the ready answer of /csrattrs
-	turns   chan struct{} // one token per request at work
-	logs    *rate.Limiter // strangers cannot fill the disk with their refusals
+	d     Deps
+	attrs []byte        // the ready answer of /csrattrs
+	turns chan struct{} // one token per request at work
+	logs  *rate.Limiter // strangers cannot fill the disk with their refusals
 }
 
 // New makes the handler for /.well-known/est/. It belongs behind TLS 1.3 (1.2
@@ -77,18 +79,11 @@ type door struct {
 // ClientAuth tls.VerifyClientCertIfGiven or tls.RequestClientCert: a device that
 // enrols has no certificate yet. It verifies what it uses itself.
 func New(d Deps) (http.Handler, error) {
-	if d.Identity == nil || len(d.Bundle) == 0 || d.Log == nil {
+	if d.Identity == nil || d.Bundle == nil || d.Log == nil {
 		return nil, errors.New("est: a dependency is missing")
 	}
 	e := &door{d: d, turns: make(chan struct{}, maxAtOnce), logs: rate.NewLimiter(logsPerSecond, logsAtOnce)}
-	var all []byte
-	for _, der := range d.Bundle {
-		all = append(all, der...)
-	}
 	var err error
-	if e.cacerts, err = certsOnly(all); err != nil {
-		return nil, err
-	}
 	if e.attrs, err = csrAttrs(); err != nil {
 		return nil, err
 	}
@@ -191,14 +186,28 @@ func (e *door) take(ctx context.Context) error {
 
 func (e *door) give() { <-e.turns }
 
-func (e *door) bundle(*http.Request) ([]byte, error) { return e.cacerts, nil }
+func (e *door) bundle(*http.Request) ([]byte, error) {
+	var all []byte
+	for _, der := range e.d.Bundle() {
+		all = append(all, der...)
+	}
+	return certsOnly(all)
+}
 
 func (e *door) attributes(*http.Request) ([]byte, error) { return e.attrs, nil }
 
 func (e *door) enrol(r *http.Request) ([]byte, error) {
 	user, code, ok := r.BasicAuth()
+	if !ok && r.Header.Get("Authorization") == "" {
+		certs := shown(r)
+		answer, err := e.enrolBorn(r, certs)
+		if k := core.KindOf(err); err != nil && len(certs) == 0 && (k == core.Invalid || k == core.TooLarge || core.ReasonOf(err) == "unknown-birth-key") {
+			return nil, noCredentials() // many clients ask without, and then with what they are asked for
+		}
+		return answer, err
+	}
 	if !ok || len(user) == 0 {
-		return nil, core.E(core.Denied, "no-credentials", "an enrolment code is required", "HTTP Basic: the serial number as user, the enrolment code as password")
+		return nil, noCredentials()
 	}
 	if len(user) > maxSerialChars || len(code) > maxCodeChars {
 		return nil, core.E(core.Denied, "credentials-size", "serial number or enrolment code are too long", "check both")
@@ -232,12 +241,53 @@ func (e *door) modern(r *http.Request, id core.DeviceID) error {
 	return core.E(core.Denied, "tls-1.2-not-declared", "this product does not declare TLS 1.2", "connect with TLS 1.3, or declare `tls: \"1.2\"` under `network`")
 }
 
+func noCredentials() error {
+	return core.E(core.Denied, "no-credentials", "an enrolment code is required", "HTTP Basic: the serial number as user, the enrolment code as password; a unit that its factory has listed needs none")
+}
+
+// shown is what the client proved in the handshake to hold the key of, and
+// what it sent along; nothing of it is verified.
+func shown(r *http.Request) []*x509.Certificate {
+	if r.TLS == nil {
+		return nil
+	}
+	return r.TLS.PeerCertificates
+}
+
+// enrolBorn is for units that come without a code: a production line listed
+// their key, or a factory's authority signed their birth certificate.
+func (e *door) enrolBorn(r *http.Request, certs []*x509.Certificate) ([]byte, error) {
+	csr, err := readCSR(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.take(r.Context()); err != nil {
+		return nil, err
+	}
+	defer e.give()
+	chain, err := e.d.Identity.EnrolBorn(r.Context(), source(r), certs, csr)
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := x509.ParseCertificate(chain[0])
+	if err != nil {
+		return nil, fmt.Errorf("parse issued certificate: %w", err)
+	}
+	if err := e.modern(r, core.DeviceID(leaf.Subject.CommonName)); err != nil {
+		return nil, err
+	}
+	return leafOnly(chain, nil)
+}
+
 func (e *door) reenrol(r *http.Request) ([]byte, error) {
-	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+	certs := shown(r)
+	if len(certs) == 0 {
 		return nil, core.E(core.Denied, "no-certificate", "a device renews with its present certificate", "connect with it (mutual TLS)")
 	}
-	leaf := r.TLS.PeerCertificates[0]
-	if err := e.d.Identity.VerifyForRenewal(leaf); err != nil {
+	leaf := certs[0]
+	if err := e.d.Identity.VerifyForRenewal(leaf); core.ReasonOf(err) == "untrusted" {
+		return e.enrolBorn(r, certs) // not ours: a birth certificate, as IEEE 802.1AR has it
+	} else if err != nil {
 		return nil, err
 	}
 	// The common name of what our authority signed is the device.

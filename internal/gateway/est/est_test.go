@@ -123,7 +123,7 @@ func newDoor(t testing.TB) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := est.New(est.Deps{Identity: d.svc, Bundle: d.ca.Bundle(), Log: slog.New(slog.NewTextHandler(d.log, nil))})
+	h, err := est.New(est.Deps{Identity: d.svc, Bundle: d.ca.Bundle, Log: slog.New(slog.NewTextHandler(d.log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,7 +98,7 @@ func Remember(t *testing.T, open func(testing.TB) *store.Store) {
 	s, ctx := open(t), t.Context()
 	at := time.Date(2026, 11, 23, 8, 0, 0, 123456000, time.UTC)
 	ada, bea := core.Subject{1, 2}, core.Subject{3, 4}
-	one := command.Listening{Device: "A1", Subject: ada, ClientID: "one", Topics: 0x2021, Until: at.Add(time.Hour)}
+	one := command.Listening{Device: "A1", Subject: ada, ClientID: "one", Topics: 0x2021, Inbox: []byte{1, 2, 3}, Until: at.Add(time.Hour)}
 	two := command.Listening{Device: "A1", Subject: ada, ClientID: "two", Topics: 1, Until: at.Add(2 * time.Hour)}
 	other := command.Listening{Device: "B1", Subject: bea, ClientID: "one", Topics: 1, Until: at.Add(3 * time.Hour)}
 	remember := func(list ...command.Listening) {
@@ -118,7 +118,7 @@ func Remember(t *testing.T, open func(testing.TB) *store.Store) {
 	same("none", at)
 	remember(other, two, one)
 	same("all", at, one, two, other)
-	one.Topics, one.Until = 3, at.Add(4*time.Hour)
+	one.Topics, one.Inbox, one.Until = 3, []byte{4}, at.Add(4*time.Hour)
 	gone := two
 	gone.Until = time.Time{}
 	remember(one, gone)

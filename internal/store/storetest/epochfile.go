@@ -163,6 +163,12 @@ func partitionOnce(t partitionTest) {
 	}
 	t.same("the first stays", t.scan(e, telemetry.Query{Subject: first.Reading.Subject}), []telemetry.Row{first})
 
+	// The very same record twice in one append.
+	twin := partitionRow(e, 7, 1)
+	if fates, _ := t.append(e, 2, twin, twin); fates[0] != telemetry.FateStored || fates[1] != telemetry.FateRepeated {
+		t.Errorf("twice in one append: fates %v, want stored and repeated", fates)
+	}
+
 	// What makes a reading another one.
 	for name, edit := range map[string]func(*telemetry.Row){
 		"subject": func(r *telemetry.Row) { r.Reading.Subject[9]++ },

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"reflect"
 	"testing"
 	"time"
@@ -19,6 +20,11 @@ func Identity(t *testing.T, open func(testing.TB) *store.Store) {
 	t.Run("ownerships", func(t *testing.T) { identityOwnerships(t, open(t)) })
 	t.Run("births", func(t *testing.T) { identityBirths(t, open(t)) })
 	t.Run("index", func(t *testing.T) { identityIndex(t, open(t)) })
+	t.Run("factories", func(t *testing.T) { identityFactories(t, open(t)) })
+	t.Run("born units", func(t *testing.T) { identityBornUnits(t, open(t)) })
+	t.Run("legacy", func(t *testing.T) { identityLegacy(t, open(t)) })
+	t.Run("children", func(t *testing.T) { identityChildren(t, open(t)) })
+	t.Run("proposals", func(t *testing.T) { identityProposals(t, open(t)) })
 	t.Run("standings", func(t *testing.T) { identityStandings(t, open(t)) })
 }
 
@@ -217,16 +223,46 @@ func identityOwnerships(t *testing.T, s *store.Store) {
 func identityBirths(t *testing.T, s *store.Store) {
 	ctx := t.Context()
 	addDevice(t, s, "a")
-	b := identity.BirthRow{Device: "a", Station: "line 4", Operator: "os:ada(1000)", Time: at(1), CodeBits: 135}
+	addDevice(t, s, "b")
+	b := identity.BirthRow{
+		Device: "a", Door: identity.DoorCode, Station: "line-4", Operator: "os:ada(1000)", Time: at(1), CodeBits: 135,
+		Hardware: "C", Batch: "2026-W47", Source: core.Hash{5}, Salt: [16]byte{6},
+	}
+	var unit [16]byte
 	for range 2 {
 		write(t, s, func(tx *store.Tx) error { return tx.PutBirth(ctx, b) })
 		write(t, s, func(tx *store.Tx) error {
 			got, err := tx.Birth(ctx, "a")
 			same(t, "birth", got, b)
-			return err
+			d, derr := tx.Device(ctx, "a")
+			unit = d.Unit
+			return errors.Join(err, derr)
 		})
 		b.KeyOrigin, b.Key, b.Enrolled = "device", core.Hash{3}, at(9)
 	}
+	write(t, s, func(tx *store.Tx) error { // what was written with the registration stays
+		changed := b
+		changed.Operator, changed.Station, changed.Salt = "os:eve(1001)", "elsewhere", [16]byte{7}
+		return tx.PutBirth(ctx, changed)
+	})
+	write(t, s, func(tx *store.Tx) error {
+		if _, _, err := tx.ClaimKey(ctx, core.Hash{3}, "b", at(3)); err != nil {
+			return err
+		}
+		seen := map[core.DeviceID]identity.BirthStanding{}
+		err := tx.EachBirth(ctx, func(x identity.BirthStanding) error { seen[x.Device] = x; return nil })
+		want := identity.BirthStanding{Device: "a", Unit: unit, Born: true, Row: b, Tied: "b"}
+		same(t, "standing of a birth", seen["a"], want)
+		if x := seen["b"]; len(seen) != 2 || x.Born || x.Device != "b" {
+			t.Errorf("a unit without a birth: %+v of %d", x, len(seen))
+		}
+		one, oerr := tx.BirthOf(ctx, unit)
+		same(t, "birth by the number of a unit", one, want)
+		if _, err := tx.BirthOf(ctx, [16]byte{99}); core.KindOf(err) != core.Unknown {
+			t.Errorf("birth of an unknown number: %v", err)
+		}
+		return errors.Join(err, oerr)
+	})
 	write(t, s, func(tx *store.Tx) error {
 		if _, err := tx.Birth(ctx, "nobody"); core.KindOf(err) != core.Unknown {
 			t.Errorf("absent: %v", err)

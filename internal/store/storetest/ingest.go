@@ -11,7 +11,7 @@ import (
 
 // Ingest tells what the HTTPS door for readings needs from every engine. open
 // gives an empty store that is closed when the test ends.
-func Ingest(t *testing.T, open func(t *testing.T) *store.Store) {
+func Ingest(t *testing.T, open func(testing.TB) *store.Store) {
 	s, ctx := open(t), t.Context()
 	at := time.Date(2026, 11, 20, 12, 0, 0, 123456000, time.UTC)
 	answer := func(key, subject byte, at time.Time) telemetry.KeptAnswer {

@@ -1,0 +1,92 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/store"
+)
+
+// Several servers may have one installation and take turns: one serves, the
+// others wait. Who serves holds a lock in PostgreSQL for as long as it lives,
+// and writes under a mark of its own that the next one replaces, so that two
+// never write. The journal is on NATS servers: what the one before acknowledged
+// is there for the next.
+
+// turnSight is for how long a server that takes turns goes on without an answer
+// of the database. Another may have it since, and may have revoked a device:
+// after 5 s nothing may be taken from that (design, section 8).
+const turnSight = 4 * time.Second
+
+// turnPause is between two tries to begin.
+const turnPause = time.Second
+
+// takeTurns serves whenever no other server does, until ctx ends.
+func takeTurns(ctx context.Context, c *Config, o Options) error {
+	log := newLog(c, o.Log)
+	for {
+		waits := func(err error) {
+			if errors.Is(err, store.ErrInUse) {
+				log.Info("waiting: another server serves this installation")
+				return
+			}
+			log.Warn("waiting: the database cannot be reached", slog.Any("err", err))
+		}
+		if err := store.AwaitFree(ctx, c.postgres(), waits); err != nil {
+			return nil // it was told to end, and had not begun
+		}
+		if err := os.MkdirAll(c.Data, 0o700); err != nil {
+			return fmt.Errorf("make the data folder: %w", err)
+		}
+		err := newServer(c, o).run(ctx)
+		if ctx.Err() != nil || err == nil || !anothersTurn(err) {
+			return err
+		}
+		log.Warn("the turn is over", slog.Any("err", err))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(turnPause):
+		}
+	}
+}
+
+// anothersTurn reports whether a server ended, or did not begin, because another
+// has the installation or may have it.
+func anothersTurn(err error) bool {
+	return slices.Contains([]string{"data-in-use", "keyring-in-use", "database-taken", "database-gone", reasonUnseen}, core.ReasonOf(err))
+}
+
+const reasonUnseen = "database-unseen"
+
+// watchTurn ends with an error when the database was not seen for too long.
+func (s *server) watchTurn(ctx context.Context) error {
+	t := time.NewTicker(turnSight / 16)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		if unseen := s.store.Unseen(); unseen > turnSight {
+			return core.E(core.Unavail, reasonUnseen, fmt.Sprintf("the database has not answered for %s; another server may serve since", unseen.Round(100*time.Millisecond)),
+				"see that PostgreSQL runs and can be reached; this server serves again when it can, if no other does")
+		}
+	}
+}
+
+// checkTurns holds what taking turns rests on.
+func (c *Config) checkTurns() error {
+	if c.Turns && (c.Store == "" || len(c.JournalServers) == 0) {
+		return core.E(core.Invalid, "config-turns", "config.yaml: turns: without a store and a journal that all of the servers reach",
+			"name a PostgreSQL database with `store` and NATS servers with `journal_servers`")
+	}
+	return nil
+}

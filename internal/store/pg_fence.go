@@ -1,0 +1,181 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// pgFence is a lock on the database that lives as long as one session of it.
+// It keeps a second server from starting; that it cannot write while the first
+// one lives is held by store_holder, whether or not this session lasts.
+type pgFence struct {
+	o    PGOptions
+	stop context.CancelFunc
+	done sync.WaitGroup
+
+	mu   sync.Mutex
+	conn *pgx.Conn // nil: being sought
+	err  error     // why
+	seen time.Time // when the database was last asked and answered that it is ours
+}
+
+const (
+	pgFenceKey   = 0x6861_7773_6572 // "hawser"
+	pgFencePulse = time.Second
+	pgFenceWait  = 2 * time.Second
+	pgAwait      = 500 * time.Millisecond
+)
+
+// raiseFence takes the lock, or fails with ErrInUse.
+func raiseFence(ctx context.Context, p *pgControl) (*pgFence, error) {
+	f := &pgFence{o: p.o}
+	for end := time.Now().Add(pgFenceWait); ; {
+		conn, err := f.connect(ctx)
+		if err == nil {
+			f.conn, f.seen = conn, time.Now()
+			return f, nil
+		}
+		// The session of a server that was killed takes a moment to end.
+		if !errors.Is(err, ErrInUse) || time.Now().After(end) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (f *pgFence) connect(ctx context.Context) (*pgx.Conn, error) {
+	c, err := pgConfig(f.o)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithTimeout(ctx, 2*pgConnect)
+	defer stop()
+	conn, err := pgx.ConnectConfig(ctx, c.ConnConfig)
+	if err != nil {
+		return nil, fmt.Errorf("open PostgreSQL: %w", pgTrouble(err))
+	}
+	var got bool
+	if err = pgLook(ctx, conn); err == nil {
+		err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, int64(pgFenceKey)).Scan(&got)
+	}
+	if err == nil && !got {
+		err = fmt.Errorf("the PostgreSQL database: %w", ErrInUse)
+	}
+	if err != nil {
+		_ = conn.Close(ctx) // the error is the one to report
+		return nil, pgTrouble(err)
+	}
+	return conn, nil
+}
+
+// keep watches the session and takes the lock again when it broke.
+func (f *pgFence) keep(p *pgControl) {
+	ctx, stop := context.WithCancel(context.Background())
+	f.stop = stop
+	f.done.Go(func() {
+		tick := time.NewTicker(pgFencePulse)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				f.look(ctx, p)
+			}
+		}
+	})
+}
+
+func (f *pgFence) look(ctx context.Context, p *pgControl) {
+	f.mu.Lock()
+	conn := f.conn
+	f.mu.Unlock()
+	ctx, stop := context.WithTimeout(ctx, pgConnect)
+	defer stop()
+	asked := time.Now()
+	var mark []byte
+	var err error
+	if conn == nil {
+		conn, err = f.connect(ctx)
+	}
+	if err == nil {
+		err = conn.QueryRow(ctx, `SELECT mark FROM store_holder WHERE one = 1`).Scan(&mark)
+	}
+	if err == nil && string(mark) != string(p.mark) {
+		_ = p.lose(errTaken())
+	}
+	if err != nil && conn != nil {
+		_ = conn.Close(ctx) // it is broken
+		conn = nil
+	}
+	f.mu.Lock()
+	f.conn, f.err = conn, pgTrouble(err)
+	if err == nil {
+		f.seen = asked
+	}
+	f.mu.Unlock()
+}
+
+// Unseen is for how long the database has not said that it is ours: another
+// server may have it since. It is 0 with the embedded engine.
+func (s *Store) Unseen() time.Duration {
+	if s.pg == nil {
+		return 0
+	}
+	s.pg.fence.mu.Lock()
+	defer s.pg.fence.mu.Unlock()
+	return time.Since(s.pg.fence.seen)
+}
+
+// AwaitFree waits until no server has the database, or ctx ends. told is called
+// when the reason for waiting changes. Somebody else may be quicker then.
+func AwaitFree(ctx context.Context, o PGOptions, told func(error)) error {
+	f := &pgFence{o: o}
+	last := ""
+	for {
+		conn, err := f.connect(ctx)
+		if err == nil {
+			f.conn = conn
+			f.drop()
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if text := err.Error(); text != last {
+			last = text
+			told(err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pgAwait):
+		}
+	}
+}
+
+// drop gives the lock up.
+func (f *pgFence) drop() {
+	if f.stop != nil {
+		f.stop()
+		f.done.Wait()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.conn != nil {
+		ctx, stop := context.WithTimeout(context.Background(), pgConnect)
+		defer stop()
+		_, _ = f.conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`) // so that who comes next need not wait for the end of the session
+		_ = f.conn.Close(ctx)                                      // the lock goes with the session at the latest
+		f.conn = nil
+	}
+}
