@@ -272,14 +272,6 @@ func ParseReply(b []byte) (Reply, error) {
 	if r.Outcome != OutcomeDone && r.Outcome != OutcomeRefused && r.Outcome != OutcomeFailed {
 		return Reply{}, errors.New("the outcome is none of done, refused, failed")
 	}
-	r.Text = strings.Map(func(c rune) rune {
-		if unprintable(c) {
-			return -1
-		}
-		return c
-	}, r.Text)
-	if utf8.RuneCountInString(r.Text) > MaxReplyText {
-		r.Text = string([]rune(r.Text)[:MaxReplyText])
-	}
+	r.Text = sentence(r.Text)
 	return r, nil
 }
