@@ -89,17 +89,18 @@ const (
 	sealAnswer  = "command-answer"
 )
 
-// Message is what a device is sent of a command.
+// Message is what a device is sent: a command, or how it is to be set.
 type Message struct {
-	ID      string
+	ID      string // of the command; empty: these are settings
 	Name    string
-	Number  uint64
-	Expires time.Time
-	Payload []byte // wire.CommandMessage
+	Number  uint64    // of the command, or the version of the settings
+	Expires time.Time // zero: never
+	Payload []byte    // wire.CommandMessage or wire.ConfigMessage
 }
 
-// Tx is what commands need from storage.
+// Tx is what commands and settings need from storage.
 type Tx interface {
+	SettingsTx
 	// PutCommand keeps a command, new or changed. It refuses one of a subject
 	// that is being erased with core.Conflict.
 	PutCommand(ctx context.Context, c Command) error

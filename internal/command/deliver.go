@@ -192,9 +192,12 @@ func (s *Service) Tick(ctx context.Context) error {
 		errs = append(errs, s.endNow(ctx, o.id, o.how))
 	}
 	errs = append(errs, s.d.Update(ctx, func(tx Tx) error {
-		_, err := tx.DropCommands(ctx, now.Add(-Keep), perTick)
+		if _, err := tx.DropCommands(ctx, now.Add(-Keep), perTick); err != nil {
+			return err
+		}
+		_, err := tx.DropChanges(ctx, now, perTick)
 		return err
-	}))
+	}), s.follow(ctx))
 	return errors.Join(errs...)
 }
 
@@ -215,6 +218,11 @@ func (s *Service) endNow(ctx context.Context, id string, how End) error {
 func (s *Service) Forget(subject core.Subject) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for id, h := range s.held {
+		if h.subject == subject {
+			s.held[id] = held{product: h.product, version: h.version}
+		}
+	}
 	for id, list := range s.open {
 		left := slices.DeleteFunc(list, func(w waiting) bool { return w.subject == subject })
 		s.opened -= len(list) - len(left)

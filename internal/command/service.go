@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
@@ -58,7 +57,8 @@ type Service struct {
 	mu     sync.RWMutex // guards what follows
 	open   map[core.DeviceID][]waiting
 	opened int
-	last   uint64 // the last number that was given out
+	held   map[core.DeviceID]held // of devices that were ever set
+	last   uint64                 // the last number that was given out
 }
 
 // waiting is an open command, as memory has it: what devices do every few
@@ -76,7 +76,7 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 	if d.Update == nil || d.View == nil || d.Keys == nil || d.Owner == nil || d.Policy == nil || d.Wake == nil || d.Now == nil {
 		return nil, errors.New("command: a dependency is missing")
 	}
-	s := &Service{d: d, open: map[core.DeviceID][]waiting{}}
+	s := &Service{d: d, open: map[core.DeviceID][]waiting{}, held: map[core.DeviceID]held{}}
 	var all []Command
 	if err := d.View(ctx, func(tx Tx) (err error) { all, err = tx.OpenCommands(ctx); return err }); err != nil {
 		return nil, fmt.Errorf("read what waits for devices: %w", err)
@@ -84,7 +84,7 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 	for i := range all {
 		s.remember(&all[i])
 	}
-	return s, nil
+	return s, s.loadSettings(ctx)
 }
 
 func (s *Service) now() time.Time { return s.d.Now().UTC().Truncate(time.Microsecond) }
@@ -129,8 +129,8 @@ type Request struct {
 // in force says whether there is such a command, who may give it, and within
 // what bounds; the device holds the same against it again.
 func (s *Service) Give(ctx context.Context, by core.Actor, q Request) (Command, error) {
-	if n := utf8.RuneCountInString(strings.TrimSpace(q.Reason)); n < minReason || n > maxReason {
-		return Command{}, core.E(core.Invalid, "reason", "the reason is missing, too short or too long", fmt.Sprintf("say in %d to %d characters why; it goes to the ledger, sealed for the owner", minReason, maxReason))
+	if err := checkReason(q.Reason); err != nil {
+		return Command{}, err
 	}
 	if q.Life == 0 {
 		q.Life = UsualLife
@@ -138,20 +138,7 @@ func (s *Service) Give(ctx context.Context, by core.Actor, q Request) (Command, 
 	if q.Life < time.Second || q.Life > MaxLife {
 		return Command{}, core.E(core.Invalid, "command-life", "the command would wait too short or too long for its device", "give 1s to 30d")
 	}
-	if by.Kind == core.ActorStaff && !declaration.IsStaffRole(q.Role) {
-		return Command{}, core.E(core.Denied, "command-by", fmt.Sprintf("%.80q is no role of the maker's staff", q.Role), "nobody acts as the owner or as a service; name your own role, for example support")
-	}
-	owned, err := s.d.Owner(ctx, q.Device)
-	if err != nil {
-		return Command{}, err
-	}
-	if owned.Subject.IsZero() {
-		return Command{}, core.E(core.Conflict, "unowned", "the device belongs to nobody: there is nobody for whom it could be told to do something", "`hawser device show "+string(q.Device)+"` says since when")
-	}
-	if owned.Child {
-		return Command{}, core.E(core.Conflict, "not-yet", "commands to children of hubs are not brought yet", "a child has no session of its own; tell its hub, if its declaration lets you")
-	}
-	pol, err := s.d.Policy(ctx, owned.Product)
+	owned, pol, err := s.target(ctx, by, q.Device, q.Role)
 	if err != nil {
 		return Command{}, err
 	}
@@ -163,7 +150,7 @@ func (s *Service) Give(ctx context.Context, by core.Actor, q Request) (Command, 
 	defer s.change.Unlock()
 	now := s.now()
 	s.mu.RLock()
-	number, many, all := max(s.last+1, uint64(now.UnixMicro())), len(s.open[q.Device]), s.opened
+	many, all := len(s.open[q.Device]), s.opened
 	s.mu.RUnlock()
 	if many >= maxWaiting || all >= maxOpen {
 		return Command{}, core.E(core.TooMany, "commands", fmt.Sprintf("%d commands wait for this device, %d for all", many, all), "cancel some, or wait until they are taken or over")
@@ -172,7 +159,7 @@ func (s *Service) Give(ctx context.Context, by core.Actor, q Request) (Command, 
 	_, _ = rand.Read(id) // never fails
 	c := Command{
 		ID: "c" + strings.ToLower(base32.StdEncoding.EncodeToString(id)), Device: q.Device, Subject: owned.Subject, Product: owned.Product, Policy: pol.Hash,
-		Name: q.Name, Role: q.Role, Number: number, Given: now, By: by, Expires: now.Add(q.Life),
+		Name: q.Name, Role: q.Role, Number: s.number(now, 0), Given: now, By: by, Expires: now.Add(q.Life),
 	}
 	plain, err := json.Marshal(content{params, strings.TrimSpace(q.Reason)})
 	if err != nil {
@@ -225,8 +212,7 @@ func allowed(pol *declaration.Policy, q *Request) ([]byte, error) {
 func paramsOf(c *declaration.Command) []wire.Param {
 	out := make([]wire.Param, len(c.Params))
 	for i := range c.Params {
-		p := &c.Params[i]
-		out[i] = wire.Param{Name: p.Name, Type: p.Type.String(), Values: p.Values, Min: p.Min, Max: p.Max, MinLength: p.MinLength, MaxLength: p.MaxLength}
+		out[i] = paramOf(&c.Params[i])
 	}
 	return out
 }

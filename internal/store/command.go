@@ -105,12 +105,12 @@ func (t *Tx) DropCommands(ctx context.Context, endedBefore time.Time, limit int)
 	return int(n), err
 }
 
-// ForgetCommands is the eraser of commands.
+// ForgetCommands is the eraser of commands and settings.
 func (t *Tx) ForgetCommands(ctx context.Context, s core.Subject) error {
 	for _, table := range []string{"device_command", "device_session"} {
 		if _, err := t.tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE subject = ?`, s[:]); err != nil {
 			return fmt.Errorf("forget commands: %w", err)
 		}
 	}
-	return nil
+	return t.forgetSettings(ctx, s)
 }

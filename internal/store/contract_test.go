@@ -53,6 +53,7 @@ func TestSampling(t *testing.T)    { both(t, storetest.Sampling) }
 func TestUndeclared(t *testing.T)  { both(t, storetest.Undeclared) }
 func TestCommand(t *testing.T)     { both(t, storetest.Command) }
 func TestRemember(t *testing.T)    { both(t, storetest.Remember) }
+func TestSetting(t *testing.T)     { both(t, storetest.Setting) }
 func TestCounts(t *testing.T)      { both(t, storetest.Counts) }
 func TestEpochs(t *testing.T)      { both(t, storetest.Epochs) }
 func TestIngest(t *testing.T)      { both(t, storetest.Ingest) }

@@ -20,7 +20,7 @@ var erasers = map[string]string{
 	"ownership": "deletes the row that links a unit to its owner's subject",
 	"counts":    "deletes or makes nobody's the counts of the subject, and deletes the undeclared names that came from its device and the answers to its batches",
 	"person":    "unlinks the subject from a person of the staff, and deletes all means, sessions and notices",
-	"commands":  "deletes the commands that were given for the subject, and what its device listens to",
+	"commands":  "deletes the commands that were given for the subject, how its device is to be set, and what that listens to",
 	"readers":   "orders every service that has readings of the subject to erase them, and forgets what they know it by",
 	"kept":      "nothing: a pseudonym that nothing links to anybody any more, or a number of the maker's own register",
 }

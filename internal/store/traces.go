@@ -18,6 +18,8 @@ var subjectColumns = []struct{ table, column string }{
 	{"person", "subject"},
 	{"device_command", "subject"},
 	{"device_session", "subject"},
+	{"device_setting", "subject"},
+	{"device_setting_before", "subject"},
 	{"reader_subject", "subject"},
 }
 

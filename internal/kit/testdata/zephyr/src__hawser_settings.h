@@ -5,7 +5,7 @@
 #define HAWSER_SETTINGS_H
 
 #define HAWSER_PRODUCT "aria-thermostat"
-#define HAWSER_DECLARATION "e1dc5ac2d01b7439a5beb32e30b9b6c2c0d30a073bbe163fb1880e0619eb343c"
+#define HAWSER_DECLARATION "6caf2374633be9b87016f8ac9bdfae121c46a1c0c9375d6b7ea784c10b3c717c"
 #define HAWSER_ENVIRONMENT "test"
 
 /* MQTT over mutual TLS. */
