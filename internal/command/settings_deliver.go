@@ -15,21 +15,28 @@ import (
 	"github.com/hawser-iot/hawser/internal/wire"
 )
 
-// SettingsDue reports whether a device under its present owner is to be told
-// how it is to be set. have is the version that its session was sent already,
-// 0 for none. It asks memory. What the device said that it has is not sent
-// again.
-func (s *Service) SettingsDue(id core.DeviceID, subject core.Subject, have uint64) bool {
+// SettingsDue reports whether a device is to be told how it is to be set, if it
+// has an owner. have is the version that its session was sent already, 0 for
+// none. It asks memory. What the device said that it has is not sent again.
+func (s *Service) SettingsDue(id core.DeviceID, have uint64) bool {
+	h, ok := s.heldOf(id)
+	return ok && (h.subject.IsZero() || h.due(have))
+}
+
+func (h *held) due(have uint64) bool { return h.version != have && h.version != h.reported }
+
+func (s *Service) heldOf(id core.DeviceID) (held, bool) {
 	s.mu.RLock()
+	defer s.mu.RUnlock()
 	h, ok := s.held[id]
-	s.mu.RUnlock()
-	return ok && !subject.IsZero() && (h.subject != subject || h.version != have && h.version != h.reported)
+	return h, ok
 }
 
 // Settings is the message for a device, if one is due. Under another owner than
 // the one for whom it was set, everything is as declared.
 func (s *Service) Settings(ctx context.Context, id core.DeviceID, subject core.Subject, have uint64) (m Message, due bool, err error) {
-	if !s.SettingsDue(id, subject, have) {
+	h, ok := s.heldOf(id)
+	if !ok || subject.IsZero() || h.subject == subject && !h.due(have) {
 		return m, false, nil
 	}
 	s.change.Lock()

@@ -454,7 +454,7 @@ func (c *conn) state(now time.Time) *kept {
 	}
 	k := &kept{clientID: c.clientID, until: now.Add(c.expiry).UnixNano(), subs: c.subs, inbox: c.inbox}
 	if c.down != nil {
-		k.down = c.down.sent
+		k.down, k.config = c.down.sent, c.down.config
 	}
 	for i := range c.ring.slots {
 		k.recent[i] = c.ring.slots[i].id

@@ -6,14 +6,12 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/command"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/mqtt"
-	"github.com/hawser-iot/hawser/internal/telemetry"
 	"github.com/hawser-iot/hawser/internal/wire"
 )
 
@@ -33,13 +31,15 @@ type sentDown struct {
 	id     uint16 // packet identifier; 0: the place is free
 	number uint64 // of the message
 	again  bool   // an earlier connection of the session sent it
+	config bool   // settings, not a command
 }
 
 // downward is what a session has under way to its device. The connection's
 // lock guards it.
 type downward struct {
 	sent   [downWindow]sentDown
-	after  uint64     // the last message that was sent
+	after  uint64     // the last command that was sent
+	config uint64     // the version of the settings that was sent; 0: none
 	nextID uint16     // the last packet identifier
 	acks   []sentDown // acknowledged, to be noted; at most downWindow
 	errs   []bool     // of acks: the client's code was an error
@@ -57,11 +57,11 @@ func (c *conn) deliver() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended || !c.subs.has(wire.Command) {
+	if c.ended || !c.subs.has(wire.Command) && !c.subs.has(wire.Config) {
 		return
 	}
 	if c.down == nil {
-		if !g.deps.Downlink.Waiting(c.device) {
+		if (!c.subs.has(wire.Command) || !g.deps.Downlink.Waiting(c.device)) && (!c.subs.has(wire.Config) || !g.deps.Downlink.SettingsDue(c.device, 0)) {
 			return // most have nothing: they hold no memory for it
 		}
 		c.down = &downward{}
@@ -165,7 +165,13 @@ func (c *conn) carry() error {
 		s, failed := c.down.acks[0], c.down.errs[0]
 		c.mu.Unlock()
 		ctx, cancel := g.noting()
-		err := g.deps.Downlink.Taken(ctx, c.device, s.number, failed)
+		var err error
+		switch {
+		case !s.config:
+			err = g.deps.Downlink.Taken(ctx, c.device, s.number, failed)
+		case !failed:
+			err = g.deps.Downlink.SettingsTaken(ctx, c.device, s.number)
+		}
 		cancel()
 		if err != nil {
 			return err
@@ -188,14 +194,12 @@ func (c *conn) carry() error {
 	if err := c.resend(id); err != nil {
 		return err
 	}
+	if err := c.carrySettings(id); err != nil {
+		return err
+	}
 	for {
 		c.mu.Lock()
-		free, after := c.downWindow(), c.down.after
-		for i := range c.down.sent {
-			if c.down.sent[i].number != 0 {
-				free--
-			}
-		}
+		free, after := c.downFree(), c.down.after
 		over := c.ended || !c.subs.has(wire.Command)
 		c.mu.Unlock()
 		if over || free <= 0 {
@@ -217,8 +221,16 @@ func (g *Gateway) noting() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(g.ctx), 10*time.Second)
 }
 
-// downWindow is how many messages the client takes at a time.
-func (c *conn) downWindow() int { return min(downWindow, c.takes) }
+// downFree is how many messages the client takes now. The lock is held.
+func (c *conn) downFree() int {
+	free := min(downWindow, c.takes)
+	for i := range c.down.sent {
+		if c.down.sent[i].number != 0 {
+			free--
+		}
+	}
+	return free
+}
 
 // resend sends again what an earlier connection of the session sent, with its
 // packet identifiers [MQTT-4.4.0-1].
@@ -231,7 +243,7 @@ func (c *conn) resend(id identity.Identified) error {
 		if !s.again {
 			continue
 		}
-		list, err := c.g.deps.Downlink.Next(c.g.ctx, c.device, id.Subject, s.number-1, 1)
+		list, err := c.sentBefore(id, &s)
 		if err != nil {
 			return err
 		}
@@ -251,11 +263,26 @@ func (c *conn) resend(id identity.Identified) error {
 	return nil
 }
 
+// sentBefore is a message that an earlier connection sent, if it still stands.
+func (c *conn) sentBefore(id identity.Identified, s *sentDown) ([]command.Message, error) {
+	if !s.config {
+		return c.g.deps.Downlink.Next(c.g.ctx, c.device, id.Subject, s.number-1, 1)
+	}
+	m, due, err := c.g.deps.Downlink.Settings(c.g.ctx, c.device, id.Subject, 0)
+	if err != nil || !due {
+		return nil, err
+	}
+	return []command.Message{m}, nil
+}
+
 // send1 puts a message in line. again is where it was sent before.
 func (c *conn) send1(m *command.Message, again *sentDown) {
-	now := c.g.now()
-	left := m.Expires.Sub(now)
-	if left <= 0 {
+	kind, rel := wire.Command, wire.CommandTopic(m.Name, m.ID)
+	if m.ID == "" {
+		kind, rel = wire.Config, wire.ConfigTopic
+	}
+	left := m.Expires.Sub(c.g.now())
+	if left <= 0 && !m.Expires.IsZero() {
 		return
 	}
 	c.mu.Lock()
@@ -263,14 +290,14 @@ func (c *conn) send1(m *command.Message, again *sentDown) {
 	d := c.down
 	p := mqtt.Packet{Type: mqtt.PUBLISH, QoS: mqtt.AtLeastOnce, Payload: m.Payload}
 	form := wire.Relative
-	if c.subs&bit(wire.Command, wire.Relative) == 0 {
+	if c.subs&bit(kind, wire.Relative) == 0 {
 		form = wire.Absolute
 	}
-	if c.subs&unsure(form) != 0 {
+	if c.subs&unsure(kind, form) != 0 {
 		p.QoS = mqtt.AtMostOnce // what the client wants; its answer is the acknowledgement then
 	}
-	p.Topic = wire.AppendTopic(nil, string(c.device), form, wire.CommandTopic(m.Name, m.ID))
-	if c.version == mqtt.V5 {
+	p.Topic = wire.AppendTopic(nil, string(c.device), form, rel)
+	if c.version == mqtt.V5 && !m.Expires.IsZero() {
 		p.Props.SetNumber(mqtt.PropMessageExpiry, uint32(max(1, left/time.Second))) // section 3.3.2.3.3
 	}
 	place := -1
@@ -295,7 +322,11 @@ func (c *conn) send1(m *command.Message, again *sentDown) {
 		p.ID = d.takeID()
 	}
 	out, err := mqtt.Append(nil, c.version, &p)
-	d.after = max(d.after, m.Number)
+	if kind == wire.Config {
+		d.config = max(d.config, m.Number)
+	} else {
+		d.after = max(d.after, m.Number)
+	}
 	if err != nil || len(out) > c.maxOut {
 		// [MQTT-3.1.2-25]: the client cannot take it. It waits for one that can,
 		// until its time is over.
@@ -303,7 +334,7 @@ func (c *conn) send1(m *command.Message, again *sentDown) {
 		return
 	}
 	if place >= 0 {
-		d.sent[place] = sentDown{id: p.ID, number: m.Number}
+		d.sent[place] = sentDown{id: p.ID, number: m.Number, config: kind == wire.Config}
 	}
 	c.out = append(c.out, out...)
 	c.g.count.downSent.Add(1)
@@ -328,95 +359,19 @@ next:
 // resumeDown goes on with what the session had under way before.
 func (c *conn) resumeDown(k *kept) {
 	c.resumed = true
-	if k.down == [downWindow]sentDown{} {
+	if k.down == [downWindow]sentDown{} && k.config == 0 {
 		return
 	}
-	c.down = &downward{sent: k.down}
+	c.down = &downward{sent: k.down, config: k.config}
 	for i := range c.down.sent {
 		s := &c.down.sent[i]
-		c.down.after, c.down.nextID = max(c.down.after, s.number), max(c.down.nextID, s.id)
+		c.down.nextID = max(c.down.nextID, s.id)
+		if !s.config {
+			c.down.after = max(c.down.after, s.number)
+		}
 		if s.id == 0 {
 			*s = sentDown{} // it was acknowledged, and is being noted
 		}
 		s.again = s.number != 0
 	}
-}
-
-// commandReply takes what a device says of a command.
-func (c *conn) commandReply(b *burst, token uint32, t wire.Topic) bool {
-	g := c.g
-	if g.deps.Downlink == nil {
-		return c.refused(b, token, nil, telemetry.ReasonNoCommand, pointsWrongPlace)
-	}
-	if c.id.Quarantined {
-		return c.withhold(b, token, nil)
-	}
-	ctx, cancel := g.noting()
-	defer cancel()
-	err := g.deps.Downlink.Reply(ctx, c.device, c.id.Subject, string(t.Name), string(t.ID), b.packet.Payload)
-	switch {
-	case errors.Is(err, command.ErrNoCommand):
-		return c.refused(b, token, nil, telemetry.ReasonNoCommand, pointsOverRate)
-	case errors.Is(err, command.ErrReply):
-		return c.refused(b, token, nil, telemetry.ReasonBadReply, pointsOverRate)
-	case err != nil:
-		c.trouble(err)
-		return false
-	}
-	g.count.replies.Add(1)
-	c.decide(token, mqtt.Success, 0)
-	return true
-}
-
-// couriers are the goroutines that bring devices what waits for them. A session
-// is in their queue at most once.
-type couriers struct {
-	mu     sync.Mutex
-	ready  sync.Cond
-	queue  []*conn
-	closed bool
-	wg     sync.WaitGroup
-}
-
-func (k *couriers) start(n int) {
-	k.ready.L = &k.mu
-	for range n {
-		k.wg.Go(k.run)
-	}
-}
-
-func (k *couriers) push(c *conn) {
-	k.mu.Lock()
-	if !k.closed {
-		k.queue = append(k.queue, c)
-	}
-	k.mu.Unlock()
-	k.ready.Signal()
-}
-
-func (k *couriers) run() {
-	for {
-		k.mu.Lock()
-		for len(k.queue) == 0 && !k.closed {
-			k.ready.Wait()
-		}
-		if len(k.queue) == 0 {
-			k.mu.Unlock()
-			return
-		}
-		c := k.queue[0]
-		k.queue[0] = nil
-		k.queue = k.queue[1:]
-		k.mu.Unlock()
-		c.courier()
-	}
-}
-
-// stop ends the couriers after what was queued.
-func (k *couriers) stop() {
-	k.mu.Lock()
-	k.closed = true
-	k.mu.Unlock()
-	k.ready.Broadcast()
-	k.wg.Wait()
 }

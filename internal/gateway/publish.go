@@ -235,7 +235,9 @@ func (c *conn) message(b *burst, token uint32, topic []byte, free bool) bool {
 		if !c.hold(b, pr.arrivals.reserve(g.productMessages, 1, b.now.UnixNano())) {
 			return false
 		}
-	case wire.State, wire.Posture:
+	case wire.State:
+		return c.stateReport(b, token)
+	case wire.Posture:
 		return c.refused(b, token, nil, telemetry.ReasonNotYet, pointsWrongPlace)
 	default:
 		return c.refused(b, token, nil, telemetry.ReasonWrongTopic, pointsWrongPlace)

@@ -82,7 +82,7 @@ type counters struct {
 	notices, slowReaders, logSuppressed, missedRefused atomic.Uint64
 	tls12, rivals, skippedBytes, withheld              atomic.Uint64
 	downSent, downTaken, downTooLarge, downTrouble     atomic.Uint64
-	replies, proposals                                 atomic.Uint64
+	replies, reports, proposals                        atomic.Uint64
 }
 
 // Stats is a picture of the gateway's counters. Counts are totals since the
@@ -128,6 +128,7 @@ type Stats struct {
 	CommandsBarred  uint64  // not sent, because the client takes no packet so large
 	CommandTrouble  uint64  // times that commands could not be read or noted
 	Replies         uint64  // answers to commands, recorded
+	Reports         uint64  // of how a device is set, taken
 	Proposals       uint64  // of children by hubs, noted
 	SlowReaders     uint64  // connections closed because the client did not read
 	Panics          uint64  // faults of ours, each confined to one connection
@@ -152,7 +153,7 @@ func (g *Gateway) Stats() Stats {
 		PausedSeconds: time.Duration(c.pausedNanos.Load()).Seconds(), Wills: c.wills.Load(), WillsRefused: c.willsRefused.Load(),
 		Passwords: c.passwords.Load(), Retained: c.retained.Load(), Subscribed: c.subscribed.Load(),
 		SubscribeDenied: c.subscribeRefused.Load(), Notices: c.notices.Load(), SlowReaders: c.slowReaders.Load(),
-		Commands: c.downSent.Load(), CommandsTaken: c.downTaken.Load(), CommandsBarred: c.downTooLarge.Load(), CommandTrouble: c.downTrouble.Load(), Replies: c.replies.Load(), Proposals: c.proposals.Load(),
+		Commands: c.downSent.Load(), CommandsTaken: c.downTaken.Load(), CommandsBarred: c.downTooLarge.Load(), CommandTrouble: c.downTrouble.Load(), Replies: c.replies.Load(), Reports: c.reports.Load(), Proposals: c.proposals.Load(),
 		Panics: c.panics.Load(), LogSuppressed: c.logSuppressed.Load(),
 		Ended: g.ended.totals(), RefusedBy: g.refusedBy.totals(),
 	}

@@ -32,12 +32,21 @@ func bit(k wire.Kind, f wire.Form) subscriptions {
 	return 1 << i
 }
 
-// unsure marks that commands are wanted at QoS 0 in a form.
-func unsure(f wire.Form) subscriptions {
-	if f == wire.Absolute {
-		return 1 << 13
+// unsure marks that commands or settings are wanted at QoS 0 in a form.
+func unsure(k wire.Kind, f wire.Form) subscriptions {
+	var i uint
+	switch k {
+	case wire.Command:
+		i = 5
+	case wire.Config:
+		i = 6
+	default:
+		return 0
 	}
-	return 1 << 5
+	if f == wire.Absolute {
+		i += 8
+	}
+	return 1 << i
 }
 
 func (s subscriptions) has(k wire.Kind) bool {
@@ -78,14 +87,16 @@ func (c *conn) subscribe(b *burst) bool {
 		}
 		c.g.count.subscribed.Add(1)
 		granted |= f
-		for _, form := range []wire.Form{wire.Relative, wire.Absolute} {
-			if f != bit(wire.Command, form) {
-				continue
-			}
-			if p.Filters[i].QoS == mqtt.AtMostOnce {
-				plain |= unsure(form)
-			} else {
-				sure |= unsure(form)
+		for _, kind := range []wire.Kind{wire.Command, wire.Config} {
+			for _, form := range []wire.Form{wire.Relative, wire.Absolute} {
+				if f != bit(kind, form) {
+					continue
+				}
+				if p.Filters[i].QoS == mqtt.AtMostOnce {
+					plain |= unsure(kind, form)
+				} else {
+					sure |= unsure(kind, form)
+				}
 			}
 		}
 		codes = append(codes, mqtt.ReasonCode(min(p.Filters[i].QoS, mqtt.AtLeastOnce)))

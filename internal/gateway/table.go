@@ -118,6 +118,7 @@ type device struct {
 	touched   int64   // when it last connected or sent, Unix nanoseconds
 	left      int64   // when its last session ended; 0: never
 	proposals *bucket // of a hub that proposes children; nil: never
+	reports   *bucket // how often it says how it is set; nil: never
 	strikes   int     // violations in a row
 	struckAt  int64
 	outUntil  int64 // Unix nanoseconds
@@ -140,6 +141,7 @@ type kept struct {
 	subs     subscriptions
 	recent   [window]uint16
 	down     [downWindow]sentDown // on their way to the device
+	config   uint64               // see downward
 	inbox    *inbox               // nil: it never sent at QoS 2
 }
 

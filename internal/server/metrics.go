@@ -86,6 +86,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count("gateway_command_trouble_total", "Times that commands could not be read or noted.", g.CommandTrouble)
 	count("gateway_proposals_total", "Proposals of children by hubs, noted.", g.Proposals)
 	count("gateway_replies_total", "Answers to commands, recorded.", g.Replies)
+	count("gateway_reports_total", "Reports of how a device is set, taken.", g.Reports)
 	count("gateway_notices_total", "Notices sent on the topic refused.", g.Notices)
 	count("gateway_slow_readers_total", "Connections closed because the client did not read.", g.SlowReaders)
 	count("gateway_suppressed_log_lines_total", "Log lines left out to keep the log bounded.", g.LogSuppressed)

@@ -31,6 +31,7 @@ const (
 	ReasonQuarantined   Reason = "quarantined"    // two hold the device's identity; which one sends cannot be seen
 	ReasonNoCommand     Reason = "no-command"     // an answer to a command that does not wait for one
 	ReasonBadReply      Reason = "bad-reply"      // an answer to a command that cannot be read
+	ReasonBadReport     Reason = "bad-report"     // what a device says of itself cannot be read
 	ReasonNoChild       Reason = "no-child"       // of a child that this hub does not have, whatever it is instead
 )
 
@@ -47,7 +48,7 @@ const ReasonTrouble Reason = "trouble"
 
 // reasonCount is how many reasons there are; reasonAt fixes their order in
 // counters. Append only.
-const reasonCount = 25
+const reasonCount = 26
 
 func reasonAt(i int) Reason {
 	switch i {
@@ -101,6 +102,8 @@ func reasonAt(i int) Reason {
 		return ReasonSeveralNames
 	case 24:
 		return ReasonNoChild
+	case 25:
+		return ReasonBadReport
 	}
 	return ""
 }
@@ -164,6 +167,8 @@ func (r Reason) Text() string {
 		return "No command of this name and id waits for an answer of this device: it was answered, or is over."
 	case ReasonBadReply:
 		return "The answer to a command is not {\"outcome\": \"done\", \"refused\" or \"failed\", \"text\": …}."
+	case ReasonBadReport:
+		return "The report on the topic state is not {\"settings\": {\"version\": …, \"values\": {…}, \"refused\": {…}}}, or its version was never given."
 	case ReasonNoChild:
 		return "This device has no such child. A person registers or adopts it; to propose it, publish to child/<id>/propose."
 	case ReasonWrongTopic:
