@@ -22,6 +22,7 @@ func commands() []*command {
 		dataCommands(),
 		peopleCommands(),
 		tellCommands(),
+		settingCommands(),
 		checkCommands(),
 		probeCommands(),
 		waiverCommands(),

@@ -79,6 +79,7 @@ func Permissions() []Permission {
 		{"service.add", []Role{Administrator}, risky, !approver},
 		{"service.revoke", []Role{Administrator, Security}, risky, !approver},
 		{"command.give", []Role{Support}, !risky, !approver},
+		{"setting.set", []Role{Support}, !risky, !approver},
 
 		{"data.read", []Role{Support}, !risky, !approver},
 		{"data.erase", []Role{Operator}, risky, !approver},

@@ -60,6 +60,7 @@ type Deps struct {
 	Reviews      Reviews
 	Samples      Samples
 	Commands     Commands
+	Settings     Settings
 	Services     Services
 }
 
@@ -94,7 +95,7 @@ func Routes(d Deps) []Route {
 		{"GET /v1/ledger/export", "ledger.read", h.export},
 		{"GET /v1/ledger/checkpoint", "ledger.read", h.checkpoint},
 		{"POST /v1/verify", "ledger.read", h.verify},
-	}, slices.Concat(childRoutes(h), proofRoutes(h), peopleRoutes(h), reviewRoutes(h), sampleRoutes(h), commandRoutes(h), serviceRoutes(h), factoryRoutes(h), legacyRoutes(h), authorityRoutes(h))...)
+	}, slices.Concat(childRoutes(h), proofRoutes(h), peopleRoutes(h), reviewRoutes(h), sampleRoutes(h), commandRoutes(h), settingRoutes(h), serviceRoutes(h), factoryRoutes(h), legacyRoutes(h), authorityRoutes(h))...)
 }
 
 func deviceIn(r *http.Request) (core.DeviceID, error) {

@@ -45,7 +45,7 @@ func recordKinds() []string {
 		"ownership-opened", "passkey-added", "passkey-removed", "passkey-suspected", "person-disabled", "person-invited", "person-joined", "read-session-closed",
 		"read-session-opened", "review-approved", "review-opened", "review-rejected", "review-taken-back", "review-vouched", "roles-changed", "sample-begun", "sample-drawn",
 		"service-added", "service-answered", "service-canary-ended", "service-certified", "service-ordered", "service-refused", "service-revoked", "service-webhook-set",
-		"session-ended", "setup-link-replayed", "setup-link-used", "sign-in-refused", "signed-in", "store-moved", "stream-closed", "stream-opened", "subject-erased",
+		"session-ended", "settings-changed", "settings-reported", "setup-link-replayed", "setup-link-used", "sign-in-refused", "signed-in", "store-moved", "stream-closed", "stream-opened", "subject-erased",
 		"subject-erased-again", "telemetry-batches", "undeclared-fields", "unit-certified", "waiver-approved", "waiver-asked", "waiver-ended",
 	}
 }

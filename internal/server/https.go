@@ -199,7 +199,7 @@ func (s *server) serveHealth(w http.ResponseWriter, r *http.Request) {
 // localServer is the JSON door on the local socket.
 func (s *server) localServer() (*http.Server, error) {
 	routes := api.Routes(api.Deps{
-		Declarations: declarations{s}, Devices: s.devices, Data: data{s}, Ledger: s.ledger, Running: running{s}, Proof: proof{s.assure, s}, People: peopleAtSocket{s}, Evidence: evidence{s}, Units: units{s}, Reviews: s.decl, Samples: s.samples, Commands: orders{s}, Services: ownServices{s},
+		Declarations: declarations{s}, Devices: s.devices, Data: data{s}, Ledger: s.ledger, Running: running{s}, Proof: proof{s.assure, s}, People: peopleAtSocket{s}, Evidence: evidence{s}, Units: units{s}, Reviews: s.decl, Samples: s.samples, Commands: orders{s}, Settings: settings{s}, Services: ownServices{s},
 	})
 	metrics := s.metricsHandler()
 	routes = append(routes, api.Route{Pattern: "GET /metrics", Permission: "server.status", Handle: func(w http.ResponseWriter, r *http.Request, _ core.Actor) error {
