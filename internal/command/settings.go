@@ -68,6 +68,13 @@ func (s *Service) hold(r *Settings) {
 	s.last = max(s.last, r.Version)
 }
 
+// EverSet is how many devices were ever set, by memory.
+func (s *Service) EverSet() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.held)
+}
+
 // number gives the number of a new command or version. Numbers grow with the
 // clock, so that an installation that was restored does not use one again.
 func (s *Service) number(now time.Time, above uint64) uint64 {

@@ -22,6 +22,7 @@ func (s *server) checks() [][]check.Check {
 		s.unitChecks(),
 		s.reviewChecks(),
 		s.commandChecks(),
+		s.settingChecks(),
 		s.surfaceChecks(),
 		s.serviceChecks(),
 		s.childChecks(),

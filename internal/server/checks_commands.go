@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -156,7 +157,7 @@ func (x *commandsGiven) given(ctx context.Context, c *command.Command) (*ledger.
 }
 
 // loose gives the declaration in force, and in a trial without the bounds of
-// its commands.
+// its commands and settings.
 type loose struct{ on atomic.Bool }
 
 func (x *loose) policy(decl *declaration.Service) func(context.Context, core.ProductID) (*declaration.Policy, error) {
@@ -175,6 +176,10 @@ func (x *loose) policy(decl *declaration.Service) func(context.Context, core.Pro
 				c.Params = append(c.Params, v)
 			}
 			wide.Commands = append(wide.Commands, c)
+		}
+		wide.Settings = slices.Clone(p.Settings)
+		for i := range wide.Settings {
+			wide.Settings[i].Min, wide.Settings[i].Max = -1e9, 1e9
 		}
 		return &wide, nil
 	}

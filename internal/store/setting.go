@@ -49,6 +49,14 @@ func (t *Tx) AllSettings(ctx context.Context, after uint64, limit int) ([]comman
 	return t.settings(ctx, `WHERE version > ? ORDER BY version LIMIT ?`, int64(after), limit)
 }
 
+// SettingsCount is how many devices were ever set.
+func (t *Tx) SettingsCount(ctx context.Context) (n int, err error) {
+	if err := t.tx.QueryRowContext(ctx, `SELECT count(*) FROM device_setting`).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count settings: %w", err)
+	}
+	return n, nil
+}
+
 func (t *Tx) settings(ctx context.Context, where string, args ...any) (out []command.Settings, err error) {
 	err = each(ctx, t.tx, `SELECT device, subject, version, policy, shape, body, content, report FROM device_setting `+where, args, func(scan scanner) error {
 		var device string
