@@ -94,26 +94,29 @@ func (c *Console) tellViewOf(ctx context.Context, p *declaration.Policy, d ident
 func inputsOf(x *declaration.Command) []tellInput {
 	out := make([]tellInput, 0, len(x.Params))
 	for i := range x.Params {
-		p := &x.Params[i]
-		in := tellInput{Name: p.Name, Unit: p.Unit, Kind: "text", Least: p.MinLength, Most: p.MaxLength}
-		switch p.Type {
-		case declaration.Number, declaration.Integer:
-			in.Kind, in.Step = "number", "any"
-			in.Min, in.Max = strconv.FormatFloat(p.Min, 'f', -1, 64), strconv.FormatFloat(p.Max, 'f', -1, 64)
-			if p.Type == declaration.Integer {
-				in.Step = "1"
-			}
-		case declaration.Boolean:
-			in.Kind, in.Values = "select", []string{"true", "false"}
-		case declaration.Enum:
-			in.Kind, in.Values = "select", p.Values
-		case declaration.Timestamp:
-			in.Most = 40
-		case declaration.String:
-		}
-		out = append(out, in)
+		out = append(out, inputOf(&x.Params[i]))
 	}
 	return out
+}
+
+func inputOf(p *declaration.Param) tellInput {
+	in := tellInput{Name: p.Name, Unit: p.Unit, Kind: "text", Least: p.MinLength, Most: p.MaxLength}
+	switch p.Type {
+	case declaration.Number, declaration.Integer:
+		in.Kind, in.Step = "number", "any"
+		in.Min, in.Max = strconv.FormatFloat(p.Min, 'f', -1, 64), strconv.FormatFloat(p.Max, 'f', -1, 64)
+		if p.Type == declaration.Integer {
+			in.Step = "1"
+		}
+	case declaration.Boolean:
+		in.Kind, in.Values = "select", []string{"true", "false"}
+	case declaration.Enum:
+		in.Kind, in.Values = "select", p.Values
+	case declaration.Timestamp:
+		in.Most = 40
+	case declaration.String:
+	}
+	return in
 }
 
 // giveCommand tells a device to do something that its declaration lets one of

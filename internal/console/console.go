@@ -27,6 +27,7 @@ type Deps struct {
 	Evidence     Evidence
 	Samples      Samples
 	Commands     Commands
+	Settings     Settings
 
 	// Visitor says who asks. core.Denied: nobody who is signed in.
 	Visitor func(*http.Request) (Visitor, error)
@@ -52,7 +53,7 @@ type Deps struct {
 func (d *Deps) check() error {
 	missing := map[string]bool{
 		"Proof": d.Proof == nil, "Declarations": d.Declarations == nil, "Reviews": d.Reviews == nil, "Devices": d.Devices == nil, "Data": d.Data == nil, "Running": d.Running == nil,
-		"Ledger": d.Ledger == nil, "People": d.People == nil, "Evidence": d.Evidence == nil, "Samples": d.Samples == nil, "Commands": d.Commands == nil, "Origin": d.Origin == "", "Visitor": d.Visitor == nil, "SignIn": d.SignIn == "", "StepUp": d.StepUp == "", "Now": d.Now == nil, "Log": d.Log == nil,
+		"Ledger": d.Ledger == nil, "People": d.People == nil, "Evidence": d.Evidence == nil, "Samples": d.Samples == nil, "Commands": d.Commands == nil, "Settings": d.Settings == nil, "Origin": d.Origin == "", "Visitor": d.Visitor == nil, "SignIn": d.SignIn == "", "StepUp": d.StepUp == "", "Now": d.Now == nil, "Log": d.Log == nil,
 	}
 	for name, is := range missing {
 		if is {

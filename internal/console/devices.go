@@ -119,6 +119,7 @@ type deviceView struct {
 	Connections []Connection        // newest first
 	Reads       readForm
 	Tell        tellView
+	Settings    setView
 	Children    []identity.Device   // of a hub
 	Proposals   []identity.Proposal // of a hub
 }
@@ -173,6 +174,9 @@ func (c *Console) devicePage(w http.ResponseWriter, r *http.Request, v Visitor) 
 	}
 	view.Reads = c.readFormOf(view.Policy, d, v)
 	if view.Tell, err = c.tellViewOf(r.Context(), view.Policy, d, v); err != nil {
+		return err
+	}
+	if view.Settings, err = c.setViewOf(r.Context(), view.Policy, d, v); err != nil {
 		return err
 	}
 	return c.show(w, r, v, http.StatusOK, "device", page{

@@ -44,6 +44,8 @@ func (c *Console) routes() []Route {
 		{"GET /devices", "device.list", c.devicesPage},
 		{"GET /device/{device}", "device.list", c.devicePage},
 		{"POST /device/{device}/readings", "data.read", c.readings},
+		{"POST /device/{device}/settings", "setting.set", c.setDevice},
+		{"POST /device/{device}/settings/back", "setting.set", c.setDeviceBack},
 		{"POST /device/{device}/commands", "command.give", c.giveCommand},
 		{"POST /device/{device}/commands/{command}/cancel", "command.give", c.cancelCommand},
 		{"GET /refusals", "server.status", c.refusalsPage},

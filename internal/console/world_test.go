@@ -146,8 +146,9 @@ func newWorld(t testing.TB, fill func(*world)) *world {
 	})
 	must(t, err)
 	w.who = w.visitor("support", "operator", "security", "auditor", "administrator")
+	told := w.commands(t)
 	w.deps = Deps{
-		Declarations: w.decl, Reviews: reviewer{w.decl}, Devices: w.ids, Data: w.read, Running: &w.running, Ledger: w.log, People: &people{}, Evidence: &evidence{}, Samples: w.samples(t), Commands: w.commands(t), Origin: "https://console.northwind.example",
+		Declarations: w.decl, Reviews: reviewer{w.decl}, Devices: w.ids, Data: w.read, Running: &w.running, Ledger: w.log, People: &people{}, Evidence: &evidence{}, Samples: w.samples(t), Commands: told, Settings: told, Origin: "https://console.northwind.example",
 		Visitor: func(*http.Request) (Visitor, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

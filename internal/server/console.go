@@ -60,7 +60,7 @@ func (s *server) console(know *access.Service, origin string) (*console.Console,
 	}
 	c, err := door.Console(console.Deps{
 		Proof: s.assure, Declarations: s.decl, Reviews: declarations{s}, Devices: s.devices, Data: s.telem.read, Running: onPages{s}, Ledger: s.ledger,
-		People: know, Evidence: evidence{s}, Samples: s.samples, Commands: s.commands, Origin: origin, Maker: s.c.Maker, Passwords: s.passwordRules,
+		People: know, Evidence: evidence{s}, Samples: s.samples, Commands: s.commands, Settings: s.commands, Origin: origin, Maker: s.c.Maker, Passwords: s.passwordRules,
 		Now: s.opt.Now, Log: s.log,
 	})
 	if err != nil {
