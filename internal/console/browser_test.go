@@ -143,6 +143,7 @@ func furnish(t *testing.T) *world {
 		w.now = w.now.Add(20 * time.Second)
 		w.look(t)
 	}
+	w.settle(t, "NW-24-00000")
 	_, err := w.log.Checkpoint(t.Context())
 	must(t, err)
 	key, err := bundle.CreateKey(w.dir + "/evidence.key")

@@ -78,3 +78,17 @@ func TestSettings(t *testing.T) {
 		t.Errorf("an operator sets it: %d", code)
 	}
 }
+
+// settle has a device set twice, and the device's word on it.
+func (w *world) settle(t *testing.T, id core.DeviceID) {
+	t.Helper()
+	told := w.deps.Commands.(*command.Service)
+	for _, values := range []string{`{"night_setback":14}`, `{"display":"bright","night_setback":12}`} {
+		_, err := told.Set(t.Context(), ada, command.SetRequest{Device: id, Values: []byte(values), Role: "support", Reason: "ticket 4712: too warm at night"})
+		must(t, err)
+	}
+	s, err := told.Show(t.Context(), id)
+	must(t, err)
+	said := wire.AppendReport(nil, &wire.SettingsReport{Version: s.Version, Values: []byte(`{"display":"dim","night_setback":12}`), Refused: map[string]string{"display": "is none of dim"}})
+	must(t, told.Report(t.Context(), id, s.Subject, said))
+}
