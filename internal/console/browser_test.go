@@ -144,6 +144,7 @@ func furnish(t *testing.T) *world {
 		w.look(t)
 	}
 	w.settle(t, "NW-24-00000")
+	w.old(t, "OLD-1")
 	_, err := w.log.Checkpoint(t.Context())
 	must(t, err)
 	key, err := bundle.CreateKey(w.dir + "/evidence.key")
@@ -194,6 +195,7 @@ func pagesToSee() [][2]string {
 		{"device", "/device/NW-24-00000"},
 		{"hub", "/device/HUB-1"},
 		{"child", "/device/LEAF-1"},
+		{"legacy", "/device/OLD-1"},
 		{"refusals", "/refusals"},
 		{"people", "/people"},
 		{"ledger", "/ledger"},

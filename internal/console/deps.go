@@ -40,6 +40,10 @@ type Devices interface {
 	Proposals(ctx context.Context, hub core.DeviceID) ([]identity.Proposal, error)
 	Holder(context.Context, identity.Serial) (core.DeviceID, error)
 	Counts() identity.Counts
+	// LegacyOf is what a device has of the maker's that it comes with at the
+	// door for old devices, LegacyTerms what that door is.
+	LegacyOf(core.DeviceID) (identity.LegacyDevice, bool)
+	LegacyTerms(core.ProductID) identity.LegacyTerms
 	// Refusals is how often enrolment, renewal and admission were refused
 	// since the start, by reason.
 	Refusals() map[string]uint64

@@ -40,14 +40,14 @@ type stateChoice struct {
 }
 
 func deviceStates() []identity.DeviceState {
-	return []identity.DeviceState{identity.StateActive, identity.StateAdded, identity.StateExpired, identity.StateQuarantined, identity.StateRevoked, identity.StateChild, identity.StateAlone}
+	return []identity.DeviceState{identity.StateActive, identity.StateAdded, identity.StateLegacy, identity.StateExpired, identity.StateQuarantined, identity.StateRevoked, identity.StateChild, identity.StateAlone}
 }
 
 func stateMark(s identity.DeviceState) string {
 	switch s {
 	case identity.StateActive, identity.StateChild:
 		return "good"
-	case identity.StateExpired, identity.StateQuarantined, identity.StateAlone:
+	case identity.StateExpired, identity.StateQuarantined, identity.StateAlone, identity.StateLegacy:
 		return "hot"
 	case identity.StateRevoked:
 		return "bad"
@@ -120,8 +120,10 @@ type deviceView struct {
 	Reads       readForm
 	Tell        tellView
 	Settings    setView
-	Children    []identity.Device   // of a hub
-	Proposals   []identity.Proposal // of a hub
+	Legacy      *identity.LegacyDevice // nil: it never had a credential of the maker's
+	Door        identity.LegacyTerms   // through which one comes that has
+	Children    []identity.Device      // of a hub
+	Proposals   []identity.Proposal    // of a hub
 }
 
 // IsHub reports whether it speaks for others, or may.
@@ -165,6 +167,9 @@ func (c *Console) devicePage(w http.ResponseWriter, r *http.Request, v Visitor) 
 				view.Connections = append(view.Connections, x)
 			}
 		}
+	}
+	if old, ok := c.d.Devices.LegacyOf(id); ok {
+		view.Legacy, view.Door = &old, c.d.Devices.LegacyTerms(d.Product)
 	}
 	if view.Children, err = c.d.Devices.Children(id); err != nil {
 		return err

@@ -212,7 +212,7 @@ func (w *world) register(t testing.TB, ca *identity.CA) *identity.Service {
 	t.Helper()
 	s, err := identity.New(t.Context(), identity.Deps{
 		CA: ca, Gate: w.gate, Update: inUpdate[identity.Tx](w.store), View: inView[identity.Tx](w.store),
-		Policies: terms{}, Keys: w.ring, Notify: func(identity.Change) {}, Now: func() time.Time { return w.now },
+		Policies: terms{}, TokenKey: bytes.Repeat([]byte{8}, 32), Keys: w.ring, Notify: func(identity.Change) {}, Now: func() time.Time { return w.now },
 	})
 	must(t, err)
 	return s

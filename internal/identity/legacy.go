@@ -324,6 +324,25 @@ type LegacyDevice struct {
 	Reason   string // why it may not
 }
 
+func (s *Service) legacyDevice(st *state) LegacyDevice {
+	d := LegacyDevice{Device: st.dev.ID, Unit: core.Subject(st.dev.Unit).String(), LegacyRow: *st.legacy}
+	_, err := s.legacyOpen(st)
+	if d.Admitted = err == nil; err != nil {
+		d.Reason = core.ReasonOf(err)
+	}
+	return d
+}
+
+// LegacyOf is what a device has, or had, of the maker's; false for one that
+// never had anything.
+func (s *Service) LegacyOf(id core.DeviceID) (LegacyDevice, bool) {
+	st := s.index.device(id)
+	if st == nil || st.legacy == nil {
+		return LegacyDevice{}, false
+	}
+	return s.legacyDevice(st), true
+}
+
 // Legacy lists the devices of a product that have, or had, a credential of the
 // maker's, by serial number.
 func (s *Service) Legacy(product core.ProductID) []LegacyDevice {
@@ -332,12 +351,7 @@ func (s *Service) Legacy(product core.ProductID) []LegacyDevice {
 		if st.legacy == nil || st.dev.Product != product {
 			continue
 		}
-		d := LegacyDevice{Device: st.dev.ID, Unit: core.Subject(st.dev.Unit).String(), LegacyRow: *st.legacy}
-		_, err := s.legacyOpen(st)
-		if d.Admitted = err == nil; err != nil {
-			d.Reason = core.ReasonOf(err)
-		}
-		out = append(out, d)
+		out = append(out, s.legacyDevice(st))
 	}
 	sortLegacy(out)
 	return out
