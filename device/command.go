@@ -135,6 +135,14 @@ func (o *orders) answer(topic string, payload []byte) error {
 	return o.save()
 }
 
+// report keeps how the device is set, in the place of what it said before.
+func (o *orders) report(payload []byte) error {
+	o.mu.Lock()
+	o.state.Replies = slices.DeleteFunc(o.state.Replies, func(a answer) bool { return a.Topic == wire.StateTopic })
+	o.mu.Unlock()
+	return o.answer(wire.StateTopic, payload)
+}
+
 // answers are those that wait.
 func (o *orders) answers() []answer {
 	o.mu.Lock()
@@ -189,10 +197,20 @@ type order struct {
 // maxToDo is how many commands may wait to be done.
 const maxToDo = 16
 
-// obey does commands one after the other until ctx ends.
+// obey applies settings and does commands, one after the other, until ctx ends.
 func (d *Device) obey(ctx context.Context) {
+	changed := d.settings.ready
+	if len(d.cfg.Settings) == 0 {
+		changed = nil
+	} else if err := d.applySettings(ctx); err != nil {
+		d.cfg.Log.Error("the settings that are kept could not be applied", slog.Any("err", err))
+	}
 	for {
 		select {
+		case <-changed:
+			if err := d.applySettings(ctx); err != nil {
+				d.cfg.Log.Error("settings could not be kept", slog.Any("err", err))
+			}
 		case o := <-d.toDo:
 			if err := d.reply(o.name, o.id, d.do(ctx, &o)); err != nil {
 				d.cfg.Log.Error("the outcome of a command could not be kept", slog.Any("err", err))

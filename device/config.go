@@ -82,6 +82,15 @@ type Config struct {
 	// Commands are what the device can be told to do. Default: nothing.
 	Commands []Command
 
+	// Settings are what can be set on the device. Default: nothing. Apply puts
+	// them in force: it is called with the values of all of them once in each
+	// Run, before anything else is done, and whenever the server sets one, never
+	// while a command is done. An error's text is told to the maker, so it must
+	// name nobody; what was in force before is applied again then. ctx ends with
+	// Run.
+	Settings []Setting
+	Apply    func(ctx context.Context, values map[string]any) error
+
 	// Refused is called for each notice that the server refused a message or
 	// dropped a field of it. It must not block.
 	Refused func(Refusal)
@@ -185,6 +194,9 @@ func (c Config) checked() (Config, *x509.CertPool, error) {
 	}
 	if c.Dial == nil {
 		c.Dial = (&net.Dialer{Timeout: handshakeTimeout}).DialContext
+	}
+	if err := checkSettings(c.Settings, c.Apply); err != nil {
+		return bad("settings: %v", err)
 	}
 	roots, err := parseRoots(c.Roots)
 	return c, roots, err

@@ -30,11 +30,12 @@ type Device struct {
 	est   *est
 	raws  chan rawMessage
 
-	orders *orders
-	toDo   chan order
-	boot   uint64
-	draw   func() float64
-	pause  time.Duration // the first one after trouble
+	orders   *orders
+	settings *settings
+	toDo     chan order
+	boot     uint64
+	draw     func() float64
+	pause    time.Duration // the first one after trouble
 
 	running sync.Mutex // held by Run
 
@@ -60,6 +61,7 @@ type Status struct {
 	Refused      uint64    // of them, refused by the server for good
 	Renewals     uint64    // certificates since this start
 	Commands     uint64    // taken from the server since this start
+	Settings     uint64    // versions taken from the server since this start
 	LastError    string    // of the last session or renewal; empty: none since it went well
 }
 
@@ -103,6 +105,9 @@ func (d *Device) open() (err error) {
 		return err
 	}
 	if d.orders, err = openOrders(ordersPath(dir)); err != nil {
+		return err
+	}
+	if d.settings, err = openSettings(settingsPath(dir), d.cfg.Settings); err != nil {
 		return err
 	}
 	d.queue, err = openQueue(filepath.Join(dir, "queue"), d.cfg.QueueBytes)

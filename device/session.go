@@ -254,6 +254,9 @@ func (s *session) subscribe() error {
 	if len(s.d.cfg.Commands) > 0 {
 		p.Filters = append(p.Filters, mqtt.Filter{Topic: []byte(wire.CommandFilter), QoS: mqtt.AtLeastOnce})
 	}
+	if len(s.d.cfg.Settings) > 0 {
+		p.Filters = append(p.Filters, mqtt.Filter{Topic: []byte(wire.ConfigTopic), QoS: mqtt.AtLeastOnce})
+	}
 	return s.write(&p)
 }
 
@@ -315,7 +318,7 @@ func (s *session) packet(p packetIn) ended {
 		s.pinged = time.Time{}
 	case mqtt.SUBACK:
 		if slices.ContainsFunc(p.codes, mqtt.ReasonCode.Failed) {
-			s.d.cfg.Log.Warn("server refuses a subscription to notices or commands")
+			s.d.cfg.Log.Warn("server refuses a subscription to notices, commands or settings")
 		}
 	case mqtt.DISCONNECT:
 		return serverSays(s.d.cfg.Server, p.code)
@@ -376,6 +379,10 @@ func (s *session) delivered(p packetIn) error {
 	switch {
 	case p.topic == wire.RefusedTopic:
 		s.noticed(p.payload)
+	case p.topic == wire.ConfigTopic:
+		if err := s.configured(p); err != nil {
+			return err // not acknowledged: it comes again
+		}
 	case strings.HasPrefix(p.topic, "command/"):
 		if err := s.commanded(p); err != nil {
 			return err // not acknowledged: it comes again

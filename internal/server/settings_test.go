@@ -1,17 +1,23 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	paho311 "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/hawser-iot/hawser/device"
 	"github.com/hawser-iot/hawser/internal/api"
+	"github.com/hawser-iot/hawser/internal/command"
 	"github.com/hawser-iot/hawser/internal/core"
 )
 
@@ -263,4 +269,100 @@ func TestSettingsInSessions(t *testing.T) {
 		t.Errorf("of the next owner: %+v", s)
 	}
 	c.Disconnect(100)
+}
+
+// TestSettingsOnTheDevice: the device library takes what is set, within its own
+// bounds, once, over restarts of both sides; what it says is shown, and all of
+// it stands in the ledger without a value in clear (CC 3.7).
+func TestSettingsOnTheDevice(t *testing.T) {
+	home := newHome(t, core.Test, "")
+	l := start(t, home)
+	l.publish(t, settingDeclaration)
+	b := l.board(t, "A1")
+	b.conf.Settings = []device.Setting{
+		{Param: device.Param{Name: "display", Type: "enum", Values: []string{"dim", "bright"}}, Default: "dim"},
+		{Param: device.Param{Name: "night", Type: "number", Min: 12, Max: 20}, Default: 16.0},
+	}
+	var broken atomic.Bool
+	b.conf.Apply = func(_ context.Context, v map[string]any) error {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		s, err := json.Marshal(v)
+		b.did = append(b.did, string(s))
+		if broken.Load() && v["display"] == "bright" {
+			return errors.New("the display is broken")
+		}
+		return err
+	}
+	off := b.on(t)
+	defer func() { off() }()
+	waitFor(t, 10*time.Second, "the device", func() bool { return l.device(t, "A1").Connected })
+	l.set(t, "A1", `{"night":13.5}`)
+	s := l.settled(t, "A1", "otherwise") // it does not know heat
+	if by := byName(s); by["night"].Device != "in-force" || by["display"].Device != "in-force" || by["heat"].Why != "is not known" {
+		t.Errorf("%+v", s)
+	}
+	// The device's own bound is the narrower one.
+	l.set(t, "A1", `{"night":11}`)
+	waitFor(t, 10*time.Second, "the device's word", func() bool { s = l.settings(t, "A1"); return byName(s)["night"].Device == "refused" })
+	if why := byName(s)["night"].Why; !strings.Contains(why, "12 to 20") {
+		t.Errorf("refused: %s", why)
+	}
+	broken.Store(true)
+	l.set(t, "A1", `{"display":"bright","night":15}`)
+	waitFor(t, 10*time.Second, "the device's word", func() bool { s = l.settings(t, "A1"); return byName(s)["display"].Why == "the display is broken" })
+	broken.Store(false)
+	want := []string{
+		`{"display":"dim","night":16}`, `{"display":"dim","night":13.5}`, `{"display":"dim","night":13.5}`, `{"display":"bright","night":15}`, `{"display":"dim","night":13.5}`,
+	}
+	if did := b.done(); !slices.Equal(did, want) {
+		t.Errorf("the device applied\n%v, want\n%v", did, want)
+	}
+
+	// It waits for a device that is off, over a restart of the server; the device
+	// begins with what it had.
+	off()
+	l.call(t, "POST", "/v1/devices/A1/settings/back", api.SettingsBack{As: "support", Reason: "it was the cable"}, nil)
+	l.set(t, "A1", `{"night":14}`)
+	if err := l.stop(); err != nil {
+		t.Fatal(err)
+	}
+	l = start(t, home)
+	b.conf.Dial = (&switchboard{l: l}).dial
+	off = b.on(t)
+	waitFor(t, 10*time.Second, "the device's word", func() bool { s = l.settings(t, "A1"); return byName(s)["night"].Device == "in-force" && byName(s)["night"].Set })
+	if did := b.done()[len(want):]; !slices.Equal(did, []string{`{"display":"dim","night":13.5}`, `{"display":"dim","night":14}`}) {
+		t.Errorf("after a restart the device applied %v", did)
+	}
+	off()
+	off = b.on(t)
+	waitFor(t, 10*time.Second, "the device", func() bool { return l.device(t, "A1").Connected })
+	waitFor(t, 10*time.Second, "the device's own settings", func() bool { return len(b.done()) == len(want)+3 })
+
+	var kinds []string
+	for _, kind := range []core.RecordKind{command.RecordSettings, command.RecordReported} {
+		var page api.Entries
+		l.call(t, "GET", "/v1/ledger/entries?from=0&kind="+string(kind), nil, &page)
+		for _, e := range page.Entries {
+			fact := map[string]string{}
+			for _, f := range e.Facts {
+				fact[f[0]] = f[1]
+				if strings.Contains(f[1], "13.5") || strings.Contains(f[1], "cable") {
+					t.Errorf("the ledger has %s in clear", f[1])
+				}
+			}
+			kinds = append(kinds, strings.TrimSpace(fact["cause"]+" "+fact["names"]+fact["refused"]))
+		}
+	}
+	if want := "set night|set night|set display,night|back display,night|set night|heat|heat,night|display,heat,night|heat"; strings.Join(kinds, "|") != want {
+		t.Errorf("the ledger has\n%s, want\n%s", strings.Join(kinds, "|"), want)
+	}
+}
+
+func byName(s api.DeviceSettings) map[string]api.DeviceSetting {
+	out := map[string]api.DeviceSetting{}
+	for _, x := range s.Settings {
+		out[x.Name] = x
+	}
+	return out
 }
