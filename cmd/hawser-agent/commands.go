@@ -23,6 +23,20 @@ type commandOption struct {
 	For    string         `json:"for,omitempty"` // longest time; 1m if none is given
 }
 
+// settingsOption is `settings` in the file of --config: what can be set on the
+// device, within its own bounds, and the program that puts it in force.
+type settingsOption struct {
+	Params []settingParam `json:"params"`
+	Run    []string       `json:"run"`
+	For    string         `json:"for,omitempty"` // longest time; 1m if none is given
+}
+
+type settingParam struct {
+	device.Param
+
+	Default any `json:"default"`
+}
+
 const (
 	commandTime   = time.Minute
 	commandOutput = 4 << 10 // bytes of what a program says that are looked at
@@ -33,21 +47,48 @@ func (o *options) commandsOf() ([]device.Command, error) {
 	var out []device.Command
 	for _, name := range slices.Sorted(maps.Keys(o.Commands)) {
 		c := o.Commands[name]
-		limit := commandTime
-		if c.For != "" {
-			var err error
-			if limit, err = time.ParseDuration(c.For); err != nil || limit <= 0 {
-				return nil, fmt.Errorf("commands: %s: \"for\" is no time: write it as in 30s", name)
-			}
-		}
-		if len(c.Run) == 0 {
-			return nil, fmt.Errorf("commands: %s: \"run\" names no program", name)
+		limit, err := limitOf(c.Run, c.For)
+		if err != nil {
+			return nil, fmt.Errorf("commands: %s: %w", name, err)
 		}
 		out = append(out, device.Command{Name: name, Params: c.Params, Do: func(ctx context.Context, values map[string]any) error {
 			return runCommand(ctx, c.Run, limit, values)
 		}})
 	}
 	return out, nil
+}
+
+// limitOf is how long a program may take, if one is named.
+func limitOf(run []string, text string) (time.Duration, error) {
+	if len(run) == 0 {
+		return 0, errors.New("\"run\" names no program")
+	}
+	if text == "" {
+		return commandTime, nil
+	}
+	limit, err := time.ParseDuration(text)
+	if err != nil || limit <= 0 {
+		return 0, errors.New("\"for\" is no time: write it as in 30s")
+	}
+	return limit, nil
+}
+
+// settingsOf turns the entry into settings of the device, and what applies them.
+func (o *options) settingsOf() ([]device.Setting, func(context.Context, map[string]any) error, error) {
+	if o.Settings == nil {
+		return nil, nil, nil
+	}
+	limit, err := limitOf(o.Settings.Run, o.Settings.For)
+	if err != nil {
+		return nil, nil, fmt.Errorf("settings: %w", err)
+	}
+	var out []device.Setting
+	for _, p := range o.Settings.Params {
+		out = append(out, device.Setting(p))
+	}
+	return out, func(ctx context.Context, values map[string]any) error {
+		return runCommand(ctx, o.Settings.Run, limit, values)
+	}, nil
 }
 
 // runCommand has a program do it, without a shell: the values are a JSON object

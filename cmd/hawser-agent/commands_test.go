@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,6 +58,36 @@ func TestCommandsOf(t *testing.T) {
 	for _, bad := range []commandOption{{}, {Run: []string{"/bin/true"}, For: "soon"}, {Run: []string{"/bin/true"}, For: "-1s"}} {
 		o.Commands = map[string]commandOption{"blink": bad}
 		if _, err := o.commandsOf(); err == nil {
+			t.Errorf("%+v is taken", bad)
+		}
+	}
+}
+
+// TestSettingsOf: the file of --config says what can be set, and a program puts
+// it in force.
+func TestSettingsOf(t *testing.T) {
+	var o options
+	if list, apply, err := o.settingsOf(); list != nil || apply != nil || err != nil {
+		t.Errorf("without settings: %v, %v", list, err)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	file := `{"settings": {"run": ["/bin/sh", "-c", "cat >` + out + `"], "params": [{"name": "level", "type": "integer", "min": 0, "max": 3, "default": 1}]}}`
+	if err := json.Unmarshal([]byte(file), &o); err != nil {
+		t.Fatal(err)
+	}
+	list, apply, err := o.settingsOf()
+	if err != nil || len(list) != 1 || list[0].Name != "level" || list[0].Max != 3 || list[0].Default != 1.0 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if err := apply(t.Context(), map[string]any{"level": int64(2)}); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(out); err != nil || string(b) != "{\"level\":2}\n" {
+		t.Errorf("the program read %q, %v", b, err)
+	}
+	for _, bad := range []settingsOption{{}, {Run: []string{"/bin/true"}, For: "soon"}} {
+		o.Settings = &bad
+		if _, _, err := o.settingsOf(); err == nil {
 			t.Errorf("%+v is taken", bad)
 		}
 	}

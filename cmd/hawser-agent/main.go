@@ -106,6 +106,9 @@ func open(o *options, env func(string) string, stdin *bufio.Reader, log *slog.Lo
 	if cfg.Commands, err = o.commandsOf(); err != nil {
 		return nil, err
 	}
+	if cfg.Settings, cfg.Apply, err = o.settingsOf(); err != nil {
+		return nil, err
+	}
 	if o.TPM != "" {
 		if cfg.Keys, err = tpm.Open(o.TPM); err != nil { // until the program ends
 			return nil, fmt.Errorf("%w; on Linux it is /dev/tpmrm0, and the agent's user is in the group tss", err)

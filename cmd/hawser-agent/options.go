@@ -36,6 +36,7 @@ type options struct {
 	FlushFor    string   `json:"flush-for"`
 
 	Commands map[string]commandOption `json:"commands"` // only in the file
+	Settings *settingsOption          `json:"settings"` // only in the file
 
 	keepAlive, every, flush time.Duration
 	sensors                 []simulated
@@ -74,6 +75,15 @@ bounds; a program does it, and reads the values as a JSON object on its standard
 
 Each command is done once. It ends with exit code 0 as done, with another as failed;
 the last line on the program's standard error is what the maker reads then.
+
+What can be set on the device stands there, too, each with what is in force until the
+server sets it; a program reads all of them as a JSON object, at the start and at every
+change, and puts them in force:
+
+  {"settings": {"run": ["/usr/bin/apply"],
+    "params": [{"name": "level", "type": "integer", "min": 0, "max": 3, "default": 1}]}}
+
+With another exit code than 0 what was in force before is applied again.
 
 Identity and server
 `
