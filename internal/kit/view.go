@@ -32,6 +32,7 @@ type view struct {
 	Topics              []string
 	Streams             []stream
 	Commands            []string
+	Settings            []string
 	Children            []string // products of which a unit may have children; none: it is no hub
 	MaxChildren         int
 	Enrol, Reenrol      string
@@ -101,6 +102,9 @@ func newView(f Facts, platform Platform, roots []byte) *view {
 	}
 	for i := range p.Commands {
 		v.Commands = append(v.Commands, p.Commands[i].Name)
+	}
+	for i := range p.Settings {
+		v.Settings = append(v.Settings, p.Settings[i].Name)
 	}
 	for l := range strings.Lines(string(roots)) {
 		v.RootLines = append(v.RootLines, l)

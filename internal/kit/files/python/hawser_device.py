@@ -208,6 +208,18 @@ class Unit:
             say("refused: " + text)
             return
         say("message on %s, %d bytes" % (message.topic, len(message.payload)))
+        if message.topic == "config":
+            # Set it here: only a higher version than the last one, within bounds of
+            # the unit's own; keep version and values where they outlive a restart.
+            try:
+                asked = json.loads(message.payload)
+                refused = {str(name): "this sketch sets nothing" for name in asked["settings"]}
+                report = {"settings": {"version": int(asked["version"]), "values": {}, "refused": refused}}
+            except (ValueError, KeyError, TypeError, RecursionError):
+                say("settings that cannot be understood")
+                return
+            client.publish("state", json.dumps(report, separators=(",", ":")), qos=1)
+            return
         topic = message.topic.split("/")
         if len(topic) == 3 and topic[0] == "command":
             # Do it here: once, by its number, within bounds of the unit's own.
