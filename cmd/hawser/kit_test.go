@@ -43,6 +43,8 @@ streams:
 commands:
   blink: {params: {seconds: {type: integer, unit: s, range: [1, 60]}}, by: [support], risky: false}
   reset: {params: {}, by: [owner], risky: false}
+settings:
+  lamp: {type: boolean, default: false, class: public, keep: 30d, by: [support], risky: false}
 interfaces:
   - {name: gateway, protocol: mqtts, direction: out, auth: device-certificate}
 network: {talks_to: [{service: gateway}], wifi: [wpa2, wpa3]` + tls + `}
@@ -516,8 +518,8 @@ func TestKitHearsRefusals(t *testing.T) {
 	}
 }
 
-// TestKitHearsCommands: the Python sketch takes a command and says that it does
-// none; it does not leave it unanswered.
+// TestKitHearsCommands: the Python sketch takes a command and settings, and says
+// that it does none of it; it leaves nothing unanswered.
 func TestKitHearsCommands(t *testing.T) {
 	t.Parallel()
 	partFor(t, "Paho for Python", "python3-paho-mqtt, python3-cryptography", debianPython, "-c", "import paho.mqtt.client, cryptography")
@@ -535,12 +537,14 @@ func TestKitHearsCommands(t *testing.T) {
 	}
 	once()
 	k.hawser("command", "give", "told", "blink", "seconds=7", "--reason", "a test tells it")
+	k.hawser("setting", "set", "told", "lamp=true", "--reason", "a test sets it")
 	out := ""
 	for range 5 { // a unit that sends and goes may go before it heard
 		out += once()
-		if listed := k.hawser("command", "list", "told", "--json"); strings.Contains(listed, `"state": "refused"`) {
+		told, set := k.hawser("command", "list", "told", "--json"), k.hawser("setting", "show", "told", "--json")
+		if strings.Contains(told, `"state": "refused"`) && strings.Contains(set, `"why": "this sketch sets nothing"`) {
 			return
 		}
 	}
-	t.Errorf("the command stands as\n%s\nthe unit says\n%s", k.hawser("command", "list", "told"), out)
+	t.Errorf("the command stands as\n%s\nthe settings as\n%s\nthe unit says\n%s", k.hawser("command", "list", "told"), k.hawser("setting", "show", "told"), out)
 }
