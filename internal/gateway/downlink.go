@@ -26,6 +26,19 @@ const (
 	courierRetry = 2 * time.Second
 )
 
+// Downlink is what waits for devices: command.Service. Waiting and SettingsDue
+// ask memory, the others may ask the disk.
+type Downlink interface {
+	Waiting(core.DeviceID) bool
+	Next(ctx context.Context, id core.DeviceID, subject core.Subject, after uint64, n int) ([]command.Message, error)
+	Taken(ctx context.Context, id core.DeviceID, number uint64, refused bool) error
+	Reply(ctx context.Context, id core.DeviceID, subject core.Subject, name, call string, payload []byte) error
+	SettingsDue(id core.DeviceID, have uint64) bool
+	Settings(ctx context.Context, id core.DeviceID, subject core.Subject, have uint64) (m command.Message, due bool, err error)
+	SettingsTaken(ctx context.Context, id core.DeviceID, version uint64) error
+	Report(ctx context.Context, id core.DeviceID, subject core.Subject, payload []byte) error
+}
+
 // sentDown is a message to the device without its acknowledgement.
 type sentDown struct {
 	id     uint16 // packet identifier; 0: the place is free

@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hawser-iot/hawser/internal/command"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/mqtt"
@@ -107,19 +106,6 @@ type Intake interface {
 	NewSource(telemetry.SourceInfo) *telemetry.Source
 	Message(src *telemetry.Source, stream, payload []byte, c telemetry.Completion, token uint64) telemetry.Verdict
 	Refuse(src *telemetry.Source, stream []byte, why telemetry.Reason, c telemetry.Completion, token uint64) error
-}
-
-// Downlink is what waits for devices: command.Service. Waiting and SettingsDue
-// ask memory, the others may ask the disk.
-type Downlink interface {
-	Waiting(core.DeviceID) bool
-	Next(ctx context.Context, id core.DeviceID, subject core.Subject, after uint64, n int) ([]command.Message, error)
-	Taken(ctx context.Context, id core.DeviceID, number uint64, refused bool) error
-	Reply(ctx context.Context, id core.DeviceID, subject core.Subject, name, call string, payload []byte) error
-	SettingsDue(id core.DeviceID, have uint64) bool
-	Settings(ctx context.Context, id core.DeviceID, subject core.Subject, have uint64) (m command.Message, due bool, err error)
-	SettingsTaken(ctx context.Context, id core.DeviceID, version uint64) error
-	Report(ctx context.Context, id core.DeviceID, subject core.Subject, payload []byte) error
 }
 
 // Deps are what the gateway needs. All are required but Config, Legacy,

@@ -330,7 +330,10 @@ func TestSettingsOnTheDevice(t *testing.T) {
 	l = start(t, home)
 	b.conf.Dial = (&switchboard{l: l}).dial
 	off = b.on(t)
-	waitFor(t, 10*time.Second, "the device's word", func() bool { s = l.settings(t, "A1"); return byName(s)["night"].Device == "in-force" && byName(s)["night"].Set })
+	waitFor(t, 10*time.Second, "the device's word", func() bool {
+		s = l.settings(t, "A1")
+		return byName(s)["night"].Device == "in-force" && byName(s)["night"].Set
+	})
 	if did := b.done()[len(want):]; !slices.Equal(did, []string{`{"display":"dim","night":13.5}`, `{"display":"dim","night":14}`}) {
 		t.Errorf("after a restart the device applied %v", did)
 	}
