@@ -43,6 +43,16 @@ const (
 	Withdrawn  End = "withdrawn" // the declaration allows it no more, before the device took it
 )
 
+// Kind is what kind of thing a Command is.
+type Kind string
+
+// The kinds.
+const (
+	Order          Kind = ""         // a command to the device
+	OfSettings     Kind = "settings" // its values are settings
+	OfSettingsBack Kind = "back"     // its value is the version to take back
+)
+
 // Command is one command to one device. Its values, the reason and the device's
 // words are sealed under the subject's key.
 type Command struct {
@@ -57,10 +67,17 @@ type Command struct {
 	Given   time.Time      `json:"given"`
 	By      core.Actor     `json:"by"`
 	Expires time.Time      `json:"expires"`
-	Taken   time.Time      `json:"taken,omitzero"` // the device acknowledged the message
-	End     End            `json:"end,omitempty"`
-	Ended   time.Time      `json:"ended,omitzero"`
-	EndedBy core.Actor     `json:"ended_by,omitzero"`
+	// Kind is what is asked for where it is no command: a change of settings, or
+	// taking one back, that is risky. Both are done when a second person agrees.
+	Kind Kind `json:"kind,omitempty"`
+	// Risky ones wait for a second person before they wait for their device.
+	Risky    bool       `json:"risky,omitempty"`
+	Second   core.Actor `json:"second,omitzero"`
+	Seconded time.Time  `json:"seconded,omitzero"`
+	Taken    time.Time  `json:"taken,omitzero"` // the device acknowledged the message
+	End      End        `json:"end,omitempty"`
+	Ended    time.Time  `json:"ended,omitzero"`
+	EndedBy  core.Actor `json:"ended_by,omitzero"`
 
 	Sealed []byte `json:"-"` // content
 	Answer []byte `json:"-"` // what the device said, sealed; nil: nothing
@@ -71,6 +88,8 @@ func (c *Command) State() string {
 	switch {
 	case c.End != Open:
 		return string(c.End)
+	case c.Asked():
+		return "asked"
 	case !c.Taken.IsZero():
 		return "taken"
 	}

@@ -15,7 +15,7 @@ import (
 func (s *Service) Waiting(id core.DeviceID) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return slices.ContainsFunc(s.open[id], func(w waiting) bool { return !w.taken })
+	return slices.ContainsFunc(s.open[id], func(w waiting) bool { return !w.taken && !w.asked })
 }
 
 // Next are up to n messages for a device under its present owner, with numbers
@@ -25,7 +25,7 @@ func (s *Service) Next(ctx context.Context, id core.DeviceID, subject core.Subje
 	var out []Message
 	now := s.now()
 	for _, w := range s.of(id) {
-		if w.taken || w.number <= after || w.subject != subject || !w.expires.After(now) || len(out) == n {
+		if w.taken || w.asked || w.number <= after || w.subject != subject || !w.expires.After(now) || len(out) == n {
 			continue
 		}
 		var c Command
@@ -66,8 +66,8 @@ func (s *Service) still(ctx context.Context, c *Command, said content) (bool, er
 	if err != nil || pol.Hash == c.Policy {
 		return err == nil, err
 	}
-	_, err = allowed(pol, &Request{Name: c.Name, Role: c.Role, Params: said.Params})
-	return err == nil, nil
+	_, risky, err := allowed(pol, &Request{Name: c.Name, Role: c.Role, Params: said.Params})
+	return err == nil && (!risky || !c.Seconded.IsZero()), nil
 }
 
 func (s *Service) content(c *Command) (content, error) {
@@ -95,7 +95,7 @@ func (s *Service) find(id core.DeviceID, is func(*waiting) bool) (waiting, bool)
 func (s *Service) Taken(ctx context.Context, id core.DeviceID, number uint64, refused bool) error {
 	s.change.Lock()
 	defer s.change.Unlock()
-	w, ok := s.find(id, func(w *waiting) bool { return w.number == number })
+	w, ok := s.find(id, func(w *waiting) bool { return w.number == number && !w.asked })
 	if !ok || w.taken {
 		return nil
 	}
@@ -138,7 +138,7 @@ var ErrReply = errors.New("the answer cannot be read")
 // Reply records what a device answered. It fails with ErrNoCommand or ErrReply
 // for what is to be refused, with anything else for trouble of ours.
 func (s *Service) Reply(ctx context.Context, id core.DeviceID, subject core.Subject, name, call string, payload []byte) error {
-	w, ok := s.find(id, func(w *waiting) bool { return w.id == call && w.name == name && w.subject == subject })
+	w, ok := s.find(id, func(w *waiting) bool { return w.id == call && w.name == name && w.subject == subject && !w.asked })
 	if !ok {
 		return ErrNoCommand
 	}

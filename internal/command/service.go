@@ -32,7 +32,7 @@ type Keys interface {
 	OpenValue(s core.Subject, context string, sealed []byte) ([]byte, error)
 }
 
-// Deps is what a Service stands on. All of it is required.
+// Deps is what a Service stands on. All of it but Second is required.
 type Deps struct {
 	Update func(context.Context, func(Tx) error) error
 	View   func(context.Context, func(Tx) error) error
@@ -44,7 +44,9 @@ type Deps struct {
 	// Wake tells the gateway that something waits for a device. It must not
 	// block.
 	Wake func(core.DeviceID)
-	Now  func() time.Time
+	// Second is the rule of two persons in a trial; nil: the usual one.
+	Second func(first, second core.Actor) error
+	Now    func() time.Time
 }
 
 // Service gives commands, and keeps what became of them. It is safe for
@@ -69,6 +71,7 @@ type waiting struct {
 	subject  core.Subject
 	expires  time.Time
 	taken    bool
+	asked    bool // it waits for a second person first, or is never sent
 }
 
 // New reads what is open.
@@ -96,7 +99,7 @@ func (s *Service) remember(c *Command) {
 	list := slices.DeleteFunc(s.open[c.Device], func(w waiting) bool { return w.id == c.ID })
 	s.opened -= len(s.open[c.Device]) - len(list)
 	if c.End == Open {
-		list = append(list, waiting{c.ID, c.Name, c.Number, c.Subject, c.Expires, !c.Taken.IsZero()})
+		list = append(list, waiting{c.ID, c.Name, c.Number, c.Subject, c.Expires, !c.Taken.IsZero(), c.Asked() || c.Kind != Order})
 		slices.SortFunc(list, func(a, b waiting) int { return cmp.Compare(a.number, b.number) })
 		s.opened++
 	}
@@ -142,26 +145,32 @@ func (s *Service) Give(ctx context.Context, by core.Actor, q Request) (Command, 
 	if err != nil {
 		return Command{}, err
 	}
-	params, err := allowed(pol, &q)
+	params, risky, err := allowed(pol, &q)
 	if err != nil {
 		return Command{}, err
 	}
+	if risky && onMachine(by) {
+		return Command{}, core.E(core.Denied, "second-local", q.Name+" is declared risky: it asks for two persons, and on the machine itself nobody knows which one acts", "ask for it in the console, on the page of the device; another person agrees there")
+	}
 	s.change.Lock()
 	defer s.change.Unlock()
-	now := s.now()
+	return s.queue(ctx, Command{Device: q.Device, Subject: owned.Subject, Product: owned.Product, Policy: pol.Hash, Name: q.Name, Role: q.Role, By: by, Risky: risky}, q.Life, content{params, strings.TrimSpace(q.Reason)})
+}
+
+// queue has a new command wait. The caller holds s.change.
+func (s *Service) queue(ctx context.Context, c Command, life time.Duration, said content) (Command, error) {
 	s.mu.RLock()
-	many, all := len(s.open[q.Device]), s.opened
+	many, all := len(s.open[c.Device]), s.opened
 	s.mu.RUnlock()
 	if many >= maxWaiting || all >= maxOpen {
 		return Command{}, core.E(core.TooMany, "commands", fmt.Sprintf("%d commands wait for this device, %d for all", many, all), "cancel some, or wait until they are taken or over")
 	}
 	id := make([]byte, 10)
 	_, _ = rand.Read(id) // never fails
-	c := Command{
-		ID: "c" + strings.ToLower(base32.StdEncoding.EncodeToString(id)), Device: q.Device, Subject: owned.Subject, Product: owned.Product, Policy: pol.Hash,
-		Name: q.Name, Role: q.Role, Number: s.number(now, 0), Given: now, By: by, Expires: now.Add(q.Life),
-	}
-	plain, err := json.Marshal(content{params, strings.TrimSpace(q.Reason)})
+	now := s.now()
+	c.ID, c.Number = "c"+strings.ToLower(base32.StdEncoding.EncodeToString(id)), s.number(now, 0)
+	c.Given, c.Expires = now, now.Add(life)
+	plain, err := json.Marshal(said)
 	if err != nil {
 		return Command{}, err
 	}
@@ -177,36 +186,34 @@ func (s *Service) Give(ctx context.Context, by core.Actor, q Request) (Command, 
 		return Command{}, fmt.Errorf("give a command: %w", err)
 	}
 	s.remember(&c)
-	s.d.Wake(c.Device)
+	if !c.Asked() {
+		s.d.Wake(c.Device)
+	}
 	return c, nil
 }
 
 // allowed holds a request against a declaration, and gives its values in one
 // form.
-func allowed(pol *declaration.Policy, q *Request) ([]byte, error) {
-	i := slices.IndexFunc(pol.Commands, func(c declaration.Command) bool { return c.Name == q.Name })
-	if i < 0 {
+func allowed(pol *declaration.Policy, q *Request) (params []byte, risky bool, err error) {
+	c := commandOf(pol, q.Name)
+	if c == nil {
 		names := make([]string, 0, len(pol.Commands))
 		for i := range pol.Commands {
 			names = append(names, pol.Commands[i].Name)
 		}
-		return nil, core.E(core.Invalid, "command-undeclared", fmt.Sprintf("%s declares no command %.63q", pol.Product, q.Name), "it declares: "+cmp.Or(strings.Join(names, ", "), "none"))
+		return nil, false, core.E(core.Invalid, "command-undeclared", fmt.Sprintf("%s declares no command %.63q", pol.Product, q.Name), "it declares: "+cmp.Or(strings.Join(names, ", "), "none"))
 	}
-	c := &pol.Commands[i]
 	if !slices.Contains(c.By, q.Role) {
-		return nil, core.E(core.Denied, "command-by", fmt.Sprintf("%s may not give %s", cmp.Or(q.Role, "nobody in particular"), c.Name), "the declaration lets: "+strings.Join(c.By, ", "))
-	}
-	if c.Risky {
-		return nil, core.E(core.Denied, "command-risky", c.Name+" is declared risky: it asks for a second factor or person, which this version does not have", "have the device's own owner do it at the device")
+		return nil, false, core.E(core.Denied, "command-by", fmt.Sprintf("%s may not give %s", cmp.Or(q.Role, "nobody in particular"), c.Name), "the declaration lets: "+strings.Join(c.By, ", "))
 	}
 	if len(q.Params) == 0 {
 		q.Params = []byte("{}")
 	}
 	values, err := wire.ParseParams(paramsOf(c), q.Params)
 	if err != nil {
-		return nil, &core.Error{Kind: core.Invalid, Reason: "command-params", Message: err.Error(), Hint: "the declaration of " + string(pol.Product) + " says what " + c.Name + " takes, and within what bounds", Err: err}
+		return nil, false, &core.Error{Kind: core.Invalid, Reason: "command-params", Message: err.Error(), Hint: "the declaration of " + string(pol.Product) + " says what " + c.Name + " takes, and within what bounds", Err: err}
 	}
-	return wire.AppendParams(nil, values), nil
+	return wire.AppendParams(nil, values), c.Risky, nil
 }
 
 func paramsOf(c *declaration.Command) []wire.Param {
@@ -292,7 +299,11 @@ func (s *Service) end(ctx context.Context, c Command, how End, by core.Actor, sa
 }
 
 func (c *Command) given() core.Record {
-	return core.Record{Time: c.Given, Kind: RecordGiven, Actor: c.By, Subject: c.Subject, Product: c.Product, Policy: c.Policy, Sealed: c.Sealed, Facts: []core.Fact{
+	kind := RecordGiven
+	if c.Risky {
+		kind = RecordAsked
+	}
+	return core.Record{Time: c.Given, Kind: kind, Actor: c.By, Subject: c.Subject, Product: c.Product, Policy: c.Policy, Sealed: c.Sealed, Facts: []core.Fact{
 		{Name: "command", Value: c.ID},
 		{Name: "name", Value: c.Name},
 		{Name: "role", Value: c.Role},
@@ -318,6 +329,6 @@ func (s *Service) Within(c *Command, pol *declaration.Policy) error {
 	if err != nil {
 		return err
 	}
-	_, err = allowed(pol, &Request{Name: c.Name, Role: c.Role, Params: said.Params})
+	_, err = within(pol, c, said.Params)
 	return err
 }

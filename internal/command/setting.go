@@ -20,7 +20,7 @@ import (
 // The kinds of records of settings.
 const (
 	// RecordSettings is of a new version of how a device is to be set. Its
-	// facts: version, names, role, cause, values: a salted hash, because a value
+	// facts: version, names, role, cause, values, asked: a salted hash, because a value
 	// is kept no longer than its declaration lets it. The reason is sealed.
 	RecordSettings core.RecordKind = "settings-changed"
 	// RecordReported is of a device's word on a version. Its facts: version,
@@ -56,6 +56,7 @@ type Settings struct {
 	Role       string         `json:"role,omitempty"` // that of who set it; empty: a cause of ours
 	Cause      Cause          `json:"cause"`
 	Names      []string       `json:"names,omitempty"` // what this version changed, sorted
+	Asked      string         `json:"asked,omitempty"` // the Command to which a second person agreed
 	Taken      time.Time      `json:"taken,omitzero"`  // the device acknowledged the message
 	Reported   uint64         `json:"reported,omitempty"`
 	ReportedAt time.Time      `json:"reported_at,omitzero"`
@@ -185,6 +186,7 @@ func (r *Settings) changed(values string, reason []byte) core.Record {
 		{Name: "role", Value: r.Role},
 		{Name: "cause", Value: string(r.Cause)},
 		{Name: "values", Value: values},
+		{Name: "asked", Value: r.Asked},
 	}}
 }
 

@@ -139,35 +139,47 @@ func (s *Service) Set(ctx context.Context, by core.Actor, q SetRequest) (Setting
 	if len(values) == 0 {
 		return Settings{}, core.E(core.Invalid, "setting-value", "no setting is named", "give at least one, as in level=3")
 	}
-	names := make([]string, 0, len(values))
-	for _, v := range values {
-		names = append(names, v.Name)
-	}
-	if err := maySet(pol, q.Role, names); err != nil {
+	risky, err := maySet(pol, q.Role, namesOf(values))
+	if err != nil {
 		return Settings{}, err
 	}
 	s.change.Lock()
 	defer s.change.Unlock()
-	return s.turn(ctx, turning{
-		device: q.Device, owned: owned, pol: pol, by: by, role: q.Role, cause: BySet, reason: strings.TrimSpace(q.Reason),
-		set: func(_ *Settings, old []wire.Value) ([]wire.Value, error) { return merged(pol, old, values), nil },
-	})
+	if risky {
+		return s.ask(ctx, Command{Kind: OfSettings, Name: "settings", Device: q.Device, Role: q.Role, By: by}, owned, pol, content{wire.AppendParams(nil, values), strings.TrimSpace(q.Reason)})
+	}
+	return s.turn(ctx, setting(q.Device, owned, pol, by, q.Role, strings.TrimSpace(q.Reason), values))
 }
 
-// maySet reports whether a role may set all of names.
-func maySet(pol *declaration.Policy, role string, names []string) error {
+func setting(id core.DeviceID, owned Owned, pol *declaration.Policy, by core.Actor, role, reason string, values []wire.Value) turning {
+	return turning{
+		device: id, owned: owned, pol: pol, by: by, role: role, cause: BySet, reason: reason,
+		set: func(_ *Settings, old []wire.Value) ([]wire.Value, error) { return merged(pol, old, values), nil },
+	}
+}
+
+func namesOf(values []wire.Value) []string {
+	out := make([]string, 0, len(values))
+	for _, v := range values {
+		out = append(out, v.Name)
+	}
+	return out
+}
+
+// maySet reports whether a role may set all of names, and whether one of them
+// is risky.
+func maySet(pol *declaration.Policy, role string, names []string) (risky bool, err error) {
 	for _, name := range names {
 		x := settingOf(pol, name)
 		switch {
 		case x == nil:
-			return core.E(core.Conflict, "setting-undeclared", name+" is declared no more", "leave it: the device has no such setting now")
+			return false, core.E(core.Conflict, "setting-undeclared", name+" is declared no more", "leave it: the device has no such setting now")
 		case !slices.Contains(x.By, role):
-			return core.E(core.Denied, "setting-by", fmt.Sprintf("%s may not set %s", cmp.Or(role, "nobody in particular"), name), "the declaration lets: "+strings.Join(x.By, ", "))
-		case x.Risky:
-			return core.E(core.Denied, "setting-risky", name+" is declared risky: it asks for a second person, and settings cannot ask for one yet", "have the device's own owner set it at the device")
+			return false, core.E(core.Denied, "setting-by", fmt.Sprintf("%s may not set %s", cmp.Or(role, "nobody in particular"), name), "the declaration lets: "+strings.Join(x.By, ", "))
 		}
+		risky = risky || x.Risky
 	}
-	return nil
+	return risky, nil
 }
 
 func settingNames(pol *declaration.Policy) []string {
@@ -205,48 +217,85 @@ func (s *Service) SetBack(ctx context.Context, by core.Actor, q BackRequest) (Se
 	}
 	s.change.Lock()
 	defer s.change.Unlock()
-	return s.turn(ctx, turning{
-		device: q.Device, owned: owned, pol: pol, by: by, role: q.Role, cause: ByBack, reason: strings.TrimSpace(q.Reason),
-		set: func(r *Settings, old []wire.Value) ([]wire.Value, error) { return s.before(ctx, r, pol, &q, old) },
-	})
+	r, err := s.row(ctx, q.Device)
+	if err != nil {
+		return Settings{}, err
+	}
+	if q.Version == 0 {
+		q.Version = r.Version
+	}
+	reason := strings.TrimSpace(q.Reason)
+	risky, err := s.backRisky(ctx, &r, owned, pol, &q)
+	if err != nil {
+		return Settings{}, err
+	}
+	if risky {
+		said := content{[]byte(fmt.Sprintf(`{"version":%d}`, q.Version)), reason}
+		return s.ask(ctx, Command{Kind: OfSettingsBack, Name: "settings-back", Device: q.Device, Role: q.Role, By: by}, owned, pol, said)
+	}
+	return s.turn(ctx, s.settingBack(ctx, owned, pol, by, reason, q))
 }
 
-// before is what somebody had set before a version.
-func (s *Service) before(ctx context.Context, r *Settings, pol *declaration.Policy, q *BackRequest, old []wire.Value) ([]wire.Value, error) {
-	nothing := core.E(core.Conflict, "nothing-before", "what was set before is not kept any more, or nothing was", "`hawser setting show "+string(q.Device)+"` says what can be set back, and until when; set the values that you want instead")
-	if r == nil {
-		return nil, nothing
+func (s *Service) settingBack(ctx context.Context, owned Owned, pol *declaration.Policy, by core.Actor, reason string, q BackRequest) turning {
+	return turning{
+		device: q.Device, owned: owned, pol: pol, by: by, role: q.Role, cause: ByBack, reason: reason,
+		set: func(r *Settings, old []wire.Value) ([]wire.Value, error) {
+			if r == nil {
+				return nil, nothingBefore(q.Device)
+			}
+			set, _, err := s.before(ctx, r, pol, &q, old)
+			return set, err
+		},
 	}
+}
+
+// backRisky reports whether taking back changes something risky.
+func (s *Service) backRisky(ctx context.Context, r *Settings, owned Owned, pol *declaration.Policy, q *BackRequest) (bool, error) {
+	if r.Subject != owned.Subject || q.Version > r.Version {
+		return false, nothingBefore(q.Device)
+	}
+	_, risky, err := s.before(ctx, r, pol, q, nil)
+	return risky, err
+}
+
+func nothingBefore(id core.DeviceID) error {
+	return core.E(core.Conflict, "nothing-before", "what was set before is not kept any more, or nothing was", "`hawser setting show "+string(id)+"` says what can be set back, and until when; set the values that you want instead")
+}
+
+// before is what somebody had set before a version, and whether something risky
+// is among what changes.
+func (s *Service) before(ctx context.Context, r *Settings, pol *declaration.Policy, q *BackRequest, old []wire.Value) (set []wire.Value, risky bool, err error) {
 	var list []Change
-	if err := s.d.View(ctx, func(tx Tx) (err error) { list, err = tx.Changes(ctx, r.Device, r.Subject); return err }); err != nil {
-		return nil, err
+	if err = s.d.View(ctx, func(tx Tx) (err error) { list, err = tx.Changes(ctx, r.Device, r.Subject); return err }); err != nil {
+		return nil, false, err
 	}
-	set := slices.Clone(old)
-	until := cmp.Or(q.Version, r.Version)
-	for at, now := r.Version, s.now(); at >= until; {
+	set = slices.Clone(old)
+	for at, now := r.Version, s.now(); at >= q.Version; {
 		of := slices.DeleteFunc(slices.Clone(list), func(c Change) bool { return c.Version != at || !c.Until.After(now) })
 		if len(of) == 0 || len(of) != of[0].Of {
-			return nil, nothing
+			return nil, false, nothingBefore(q.Device)
 		}
 		for i := range of {
 			c := &of[i]
-			if err := maySet(pol, q.Role, []string{c.Name}); err != nil {
-				return nil, err
+			danger, err := maySet(pol, q.Role, []string{c.Name})
+			if err != nil {
+				return nil, false, err
 			}
+			risky = risky || danger
 			set = slices.DeleteFunc(set, func(v wire.Value) bool { return v.Name == c.Name })
 			if len(c.Sealed) == 0 {
 				continue
 			}
 			b, err := s.d.Keys.OpenValue(r.Subject, sealSettingBefore, c.Sealed)
 			if err != nil {
-				return nil, fmt.Errorf("open what a setting was: %w", err)
+				return nil, false, fmt.Errorf("open what a setting was: %w", err)
 			}
 			v, refused, err := wire.ParseSome(settingParams(pol), b)
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			if len(v) != 1 || len(refused) > 0 {
-				return nil, core.E(core.Conflict, "setting-value", "what "+c.Name+" was is not allowed any more", "set a value that is")
+				return nil, false, core.E(core.Conflict, "setting-value", "what "+c.Name+" was is not allowed any more", "set a value that is")
 			}
 			set = append(set, v[0])
 		}
@@ -255,7 +304,7 @@ func (s *Service) before(ctx context.Context, r *Settings, pol *declaration.Poli
 			break
 		}
 	}
-	return merged(pol, set, nil), nil
+	return merged(pol, set, nil), risky, nil
 }
 
 // turning is one change of how a device is to be set. set gives what is
@@ -270,6 +319,7 @@ type turning struct {
 	cause  Cause
 	reason string
 	above  uint64 // the version must be higher
+	asked  string // the Command to which a second person agreed; empty: none was needed
 	set    func(r *Settings, old []wire.Value) ([]wire.Value, error)
 }
 
@@ -315,7 +365,7 @@ func (s *Service) turn(ctx context.Context, q turning) (Settings, error) {
 	now := s.now()
 	next := Settings{
 		Device: q.device, Subject: q.owned.Subject, Product: q.owned.Product, Policy: q.pol.Hash, Shape: shape, Version: s.number(now, max(r.Version, q.above)),
-		Changed: now, By: q.by, Role: q.role, Cause: q.cause, Names: names,
+		Changed: now, By: q.by, Role: q.role, Cause: q.cause, Names: names, Asked: q.asked,
 	}
 	if n := len(wire.AppendConfig(nil, &wire.ConfigMessage{Version: next.Version, Given: now.UnixMilli(), Settings: c.Values})); n > wire.MaxNotice {
 		return Settings{}, core.E(core.Invalid, "settings-size", fmt.Sprintf("all settings together would take %d bytes, and a device is sent at most %d", n, wire.MaxNotice), "make the texts shorter")

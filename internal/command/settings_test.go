@@ -154,11 +154,6 @@ func TestSetRefused(t *testing.T) {
 	if _, err := f.svc.Set(t.Context(), ada, command.SetRequest{Device: "A1", Values: []byte(`{"display":"bright"}`), Role: "support"}); core.ReasonOf(err) != "reason" {
 		t.Errorf("without a reason: %v", err)
 	}
-	f.pol.Settings[0].Risky = true
-	if _, err := f.set(`{"display":"bright"}`); core.ReasonOf(err) != "setting-risky" {
-		t.Errorf("a risky one: %v", err)
-	}
-	f.pol.Settings[0].Risky = false
 	f.owner = core.Subject{}
 	if _, err := f.set(`{"display":"bright"}`); core.ReasonOf(err) != "unowned" {
 		t.Errorf("of nobody: %v", err)
@@ -192,6 +187,9 @@ func TestSetBack(t *testing.T) {
 	f.sent(`{"display":"dim","night_setback":11}`)
 	_, err = f.back(one.Version)
 	f.must(err)
+	if _, err := f.back(f.shown().Version + 1); core.ReasonOf(err) != "nothing-before" {
+		t.Errorf("a version that never was: %v", err)
+	}
 	f.sent(asDeclared)
 	if s := f.shown(); s.List[0].Set || s.List[1].Set {
 		t.Errorf("nobody set anything any more: %+v", s.List)

@@ -27,7 +27,7 @@ func (t *Tx) PutCommand(ctx context.Context, c command.Command) error {
 	}
 	_, err = t.tx.ExecContext(ctx, `INSERT INTO device_command (id, device, subject, number, expires_us, ended_us, policy, body, content, answer)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (id) DO UPDATE SET ended_us = excluded.ended_us, body = excluded.body, answer = excluded.answer`,
+		ON CONFLICT (id) DO UPDATE SET number = excluded.number, ended_us = excluded.ended_us, body = excluded.body, answer = excluded.answer`,
 		c.ID, string(c.Device), c.Subject[:], int64(c.Number), c.Expires.UnixMicro(), ended, c.Policy[:], b, c.Sealed, c.Answer)
 	if err != nil {
 		return fmt.Errorf("keep command: %w", err)
