@@ -26,8 +26,9 @@ the same against it again. The unit is sent the whole of its settings when it ne
 listens, until it says that it has them. Who set it and why stand in the ledger; the
 values are sealed for the owner, and those that are not public are not shown again, not
 even here. What was before is kept for the declared time, so that "setting back" can
-take it back. A setting that is declared risky is not set from here. With --wait it says
-what the unit says.`,
+take it back. A setting that is declared risky asks for two persons who are signed in: one
+asks for it in the console, on the page of the device, and another agrees. With --wait it
+says what the unit says.`,
 			example: `hawser setting set A1 display=bright --as support --reason "ticket 4712: cannot read it"`,
 			flags: func(e *env) {
 				reasonFlag(e)

@@ -24,7 +24,8 @@ is such a command, which roles may give it, and within what bounds its values mu
 the unit holds the same against it again. It waits until the unit takes it, for a day or
 as --within says, over restarts of either side. Who gave it, why and how it ended stand in
 the ledger; the values are sealed for the owner. Nothing is done twice. A command that is
-declared risky is not given from here. With --wait it says how it ended.`,
+declared risky asks for two persons who are signed in: one asks for it in the console, on
+the page of the device, and another agrees. With --wait it says how it ended.`,
 			example: `hawser command give A1 blink seconds=10 --as support --reason "ticket 4711: which of the two is it"`,
 			flags: func(e *env) {
 				reasonFlag(e)
@@ -188,12 +189,17 @@ func tellText(w io.Writer, c *api.Command) {
 	const form = "2006-01-02 15:04:05 UTC"
 	fmt.Fprintf(w, "%s  %s: %s\n", c.Command, c.Name, c.State)
 	paragraph(w, fmt.Sprintf("  given %s by %s as %s", c.Given.UTC().Format(form), term.Safe(c.By), c.Role), 4)
+	if c.Seconded != nil {
+		fmt.Fprintf(w, "  agreed to %s by %s\n", c.Seconded.UTC().Format(form), term.Safe(c.Second))
+	}
 	if c.Taken != nil {
 		fmt.Fprintf(w, "  taken by the unit %s\n", c.Taken.UTC().Format(form))
 	}
 	switch {
 	case c.Ended != nil:
 		fmt.Fprintf(w, "  ended %s\n", c.Ended.UTC().Format(form))
+	case c.State == "asked":
+		fmt.Fprintf(w, "  waits for a second person until %s\n", c.Expires.UTC().Format(form))
 	case c.Taken == nil:
 		fmt.Fprintf(w, "  waits for the unit until %s\n", c.Expires.UTC().Format(form))
 	default:

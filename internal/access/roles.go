@@ -80,6 +80,7 @@ func Permissions() []Permission {
 		{"service.revoke", []Role{Administrator, Security}, risky, !approver},
 		{"command.give", []Role{Support}, !risky, !approver},
 		{"setting.set", []Role{Support}, !risky, !approver},
+		{"command.second", []Role{Support}, risky, !approver},
 
 		{"data.read", []Role{Support}, !risky, !approver},
 		{"data.erase", []Role{Operator}, risky, !approver},

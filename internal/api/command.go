@@ -40,21 +40,28 @@ func (r *CommandRequest) Validate() error {
 
 // Command is a command to a device, without its values: those are the owner's.
 type Command struct {
-	Command string     `json:"command"`
-	Name    string     `json:"name"`
-	State   string     `json:"state"` // waiting, taken, done, refused, failed, not-taken, unanswered, expired, withdrawn or cancelled
-	Role    string     `json:"role"`
-	Given   time.Time  `json:"given"`
-	By      string     `json:"by"`
-	Expires time.Time  `json:"expires"`
-	Taken   *time.Time `json:"taken,omitempty"`
-	Ended   *time.Time `json:"ended,omitempty"`
-	Said    string     `json:"said,omitempty"` // by the device, of one command
+	Command  string     `json:"command"`
+	Name     string     `json:"name"`
+	Kind     string     `json:"kind,omitempty"` // settings or back: a change of risky settings that is asked for; empty: a command
+	State    string     `json:"state"`          // asked, waiting, taken, done, refused, failed, not-taken, unanswered, expired, withdrawn or cancelled
+	Role     string     `json:"role"`
+	Given    time.Time  `json:"given"`
+	By       string     `json:"by"`
+	Expires  time.Time  `json:"expires"`
+	Risky    bool       `json:"risky,omitempty"` // it waits for a second person first
+	Second   string     `json:"second,omitempty"`
+	Seconded *time.Time `json:"seconded,omitempty"`
+	Taken    *time.Time `json:"taken,omitempty"`
+	Ended    *time.Time `json:"ended,omitempty"`
+	Said     string     `json:"said,omitempty"` // by the device, of one command
 }
 
 // CommandOf is a command as it is shown.
 func CommandOf(c *command.Command, said string) Command {
-	out := Command{Command: c.ID, Name: c.Name, State: c.State(), Role: c.Role, Given: c.Given, By: c.By.String(), Expires: c.Expires, Said: said}
+	out := Command{Command: c.ID, Kind: string(c.Kind), Name: c.Name, State: c.State(), Role: c.Role, Given: c.Given, By: c.By.String(), Expires: c.Expires, Risky: c.Risky, Seconded: timeOrNil(c.Seconded), Said: said}
+	if !c.Seconded.IsZero() {
+		out.Second = c.Second.String()
+	}
 	if !c.Taken.IsZero() {
 		out.Taken = &c.Taken
 	}

@@ -167,6 +167,17 @@ func within(pol *declaration.Policy, c *Command, params []byte) (risky bool, err
 	return true, nil // what it changes is looked at when it is done
 }
 
+// IsRisky reports whether a stored command asks for a second person by the
+// declaration that is said to have allowed it. Of settings only what is risky
+// is stored so.
+func IsRisky(c *Command, pol *declaration.Policy) bool {
+	if c.Kind != Order {
+		return true
+	}
+	x := commandOf(pol, c.Name)
+	return x != nil && x.Risky
+}
+
 // mayAgree is the role in which somebody may agree: one that could do it.
 func (s *Service) mayAgree(ctx context.Context, pol *declaration.Policy, c *Command, params []byte, roles []string) (string, error) {
 	bys := [][]string{}
@@ -205,10 +216,10 @@ func (s *Service) mayAgree(ctx context.Context, pol *declaration.Policy, c *Comm
 	return role, nil
 }
 
-// second is the rule of two, unless a trial has put another in its place.
+// second is the rule of two, unless a trial has put it out of force.
 func (s *Service) second(first, second core.Actor) error {
-	if s.d.Second != nil {
-		return s.d.Second(first, second)
+	if s.d.Alone != nil && s.d.Alone() {
+		return nil
 	}
 	return secondPerson(first, second)
 }

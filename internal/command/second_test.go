@@ -8,6 +8,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/command"
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/declaration"
+	"github.com/hawser-iot/hawser/internal/store"
 )
 
 var (
@@ -198,6 +199,16 @@ func TestSecondPersonForSettings(t *testing.T) {
 	if _, err := f.svc.Set(t.Context(), local, command.SetRequest{Device: "A1", Values: []byte(`{"night_setback":13}`), Role: "support", Reason: "a test sets it"}); core.ReasonOf(err) != "second-local" {
 		t.Errorf("asked for on the machine: %v", err)
 	}
+	f.mustSet(`{"night_setback":20}`)
+	cut := f.asked() // and the power goes before what was agreed to is done
+	cut.Second, cut.Seconded = bea, f.now
+	f.must(f.store.Update(t.Context(), func(tx *store.Tx) error { return tx.PutCommand(t.Context(), cut) }))
+	f.open()
+	if len(f.sends()) != 0 {
+		t.Error("settings are sent as a command")
+	}
+	_, err = f.svc.Cancel(t.Context(), ada, "A1", cut.ID)
+	f.must(err)
 	f.mustSet(`{"night_setback":20}`)
 	f.pol.Settings[1].Max = 19
 	if _, err := f.agree(bea, support, f.asked()); core.ReasonOf(err) != "setting-value" {

@@ -32,7 +32,7 @@ type Keys interface {
 	OpenValue(s core.Subject, context string, sealed []byte) ([]byte, error)
 }
 
-// Deps is what a Service stands on. All of it but Second is required.
+// Deps is what a Service stands on. All of it but Alone is required.
 type Deps struct {
 	Update func(context.Context, func(Tx) error) error
 	View   func(context.Context, func(Tx) error) error
@@ -44,9 +44,10 @@ type Deps struct {
 	// Wake tells the gateway that something waits for a device. It must not
 	// block.
 	Wake func(core.DeviceID)
-	// Second is the rule of two persons in a trial; nil: the usual one.
-	Second func(first, second core.Actor) error
-	Now    func() time.Time
+	// Alone reports that one person is enough for what asks for two: in a trial
+	// that must be noticed. nil: never.
+	Alone func() bool
+	Now   func() time.Time
 }
 
 // Service gives commands, and keeps what became of them. It is safe for

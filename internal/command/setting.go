@@ -201,8 +201,8 @@ func (s *Service) Settled(r *Settings, pol *declaration.Policy, digest string) (
 	if c.digest() != digest {
 		return "its values are not what the ledger has", nil
 	}
-	if _, err := wire.ParseParams(settingParams(pol), c.Values); err != nil {
-		return "the declaration does not allow its values", nil //nolint:nilerr // which value is the owner's
+	if !asDeclared(pol, c.Values) { // which value it is, is the owner's
+		return "the declaration does not allow its values", nil
 	}
 	if r.Cause != BySet && r.Cause != ByBack {
 		return "", nil
@@ -213,6 +213,13 @@ func (s *Service) Settled(r *Settings, pol *declaration.Policy, digest string) (
 		}
 	}
 	return "", nil
+}
+
+// asDeclared reports whether all settings of a declaration are there, each
+// within its bounds, and no other.
+func asDeclared(pol *declaration.Policy, values []byte) bool {
+	_, err := wire.ParseParams(settingParams(pol), values)
+	return err == nil
 }
 
 // SettingsTx is what settings need from storage.

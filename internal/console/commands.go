@@ -21,6 +21,8 @@ type Commands interface {
 	Give(ctx context.Context, by core.Actor, q command.Request) (command.Command, error)
 	List(ctx context.Context, id core.DeviceID) ([]command.Command, error)
 	Cancel(ctx context.Context, by core.Actor, id core.DeviceID, command string) (command.Command, error)
+	Agree(ctx context.Context, by core.Actor, roles []string, id core.DeviceID, command string) (command.Command, error)
+	Wanted(c *command.Command) (params json.RawMessage, reason string, err error)
 }
 
 // commandsOnPage is how many of the last commands the page of a device shows.
@@ -31,12 +33,16 @@ type commandLine struct {
 	command.Command
 	Class  string
 	Words  string
-	Cancel bool // the visitor may
+	Cancel bool   // the visitor may
+	Agree  bool   // the visitor may
+	Wanted string // of one that waits for a second person: its values, as JSON
+	Why    string // and the reason
 }
 
 // tellForm is one command that the visitor may give.
 type tellForm struct {
 	Name, Role string
+	Risky      bool
 	Inputs     []tellInput
 }
 
@@ -46,6 +52,7 @@ type tellInput struct {
 	Min, Max, Step   string
 	Least, Most      int
 	Values           []string
+	Risky            bool // of a setting
 }
 
 // tellView is what the page of a device says of commands.
@@ -53,7 +60,7 @@ type tellView struct {
 	Device core.DeviceID
 	Token  string
 	Forms  []tellForm
-	Barred []string // declared, and not for the visitor, or risky
+	Barred []string // declared, and not for the visitor
 	Given  []commandLine
 }
 
@@ -64,7 +71,14 @@ func (c *Console) tellViewOf(ctx context.Context, p *declaration.Policy, d ident
 		return view, fmt.Errorf("read commands of a device: %w", err)
 	}
 	for i := range given[:min(commandsOnPage, len(given))] {
-		l := commandLine{Command: given[i], Words: given[i].State(), Cancel: given[i].State() == "waiting" && v.Holds("command.give")}
+		l := commandLine{Command: given[i], Words: given[i].State(), Cancel: (given[i].State() == "waiting" || given[i].Asked()) && v.Holds("command.give")}
+		if given[i].Asked() && v.Holds("command.second") {
+			params, why, err := c.d.Commands.Wanted(&given[i])
+			if err != nil {
+				return view, fmt.Errorf("read what is asked for: %w", err)
+			}
+			l.Wanted, l.Why, l.Agree = string(params), why, given[i].By != v.Actor
+		}
 		switch given[i].End {
 		case command.Open:
 			l.Class = "hot"
@@ -82,11 +96,11 @@ func (c *Console) tellViewOf(ctx context.Context, p *declaration.Policy, d ident
 	for i := range p.Commands {
 		x := &p.Commands[i]
 		at := slices.IndexFunc(x.By, func(role string) bool { return slices.Contains(v.Roles, role) })
-		if at < 0 || x.Risky || d.Child || !v.Holds("command.give") {
+		if at < 0 || d.Child || !v.Holds("command.give") {
 			view.Barred = append(view.Barred, x.Name)
 			continue
 		}
-		view.Forms = append(view.Forms, tellForm{Name: x.Name, Role: x.By[at], Inputs: inputsOf(x)})
+		view.Forms = append(view.Forms, tellForm{Name: x.Name, Role: x.By[at], Risky: x.Risky, Inputs: inputsOf(x)})
 	}
 	return view, nil
 }
@@ -178,6 +192,18 @@ func (c *Console) cancelCommand(w http.ResponseWriter, r *http.Request, v Visito
 		return err
 	}
 	if _, err := c.d.Commands.Cancel(r.Context(), v.Actor, id, r.PathValue("command")); err != nil {
+		return err
+	}
+	return toCommands(w, r, id)
+}
+
+// agreeCommand has something risky done that another person asked for.
+func (c *Console) agreeCommand(w http.ResponseWriter, r *http.Request, v Visitor) error {
+	id, err := deviceIn(r)
+	if err != nil {
+		return err
+	}
+	if _, err := c.d.Commands.Agree(r.Context(), v.Actor, v.Roles, id, r.PathValue("command")); err != nil {
 		return err
 	}
 	return toCommands(w, r, id)

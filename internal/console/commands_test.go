@@ -22,7 +22,7 @@ func TestCommands(t *testing.T) {
 	const at = "/device/A1/commands"
 	page := w.must200(t, "/device/A1")
 	wants(t, "forms", page, `name="param.seconds" type="number" min="1" max="60" step="1"`, `name="param.celsius" type="number" min="5" max="30" step="any"`, "<option>eco</option>", "<option>true</option>", `maxlength="8"`,
-		"None was given", "Declared, and not given from here by you: melt and set_target")
+		"None was given", "Declared, and not given from here by you: set_target", "Ask for it, as support")
 	give := func(form ...string) (int, string) {
 		t.Helper()
 		return w.post(t, at, append([]string{"role", "support", "reason", "ticket 4711"}, form...)...)
@@ -44,7 +44,6 @@ func TestCommands(t *testing.T) {
 		"no number":       {"command", "blink", "param.seconds", `1,"x":2`},
 		"nothing":         {"command", "blink"},
 		"undeclared":      {"command", "explode"},
-		"risky":           {"command", "melt"},
 		"the owner's":     {"command", "set_target", "param.celsius", "21"},
 		"another's role":  {"role", "legal", "command", "blink", "param.seconds", "7"},
 		"as the owner":    {"role", "owner", "command", "set_target", "param.celsius", "21"},
@@ -71,6 +70,36 @@ func TestCommands(t *testing.T) {
 	if code, _ := w.post(t, at+"/cnone/cancel"); code != http.StatusNotFound {
 		t.Errorf("cancel nothing: %d", code)
 	}
+
+	// What is risky waits for somebody else, who sees what it would do.
+	if code, body := give("command", "melt"); code != http.StatusSeeOther {
+		t.Fatalf("ask: %d %s", code, body)
+	}
+	all, err = w.deps.Commands.List(t.Context(), "A1")
+	must(t, err)
+	agree := at + "/" + all[0].ID + "/agree"
+	page = w.must200(t, "/device/A1")
+	wants(t, "asked for", page, "asked", "<code>{}</code>", "ticket 4711")
+	lacks(t, "asked for", page, agree)
+	if code, _ := w.post(t, agree); code != http.StatusForbidden {
+		t.Errorf("who asked agrees: %d", code)
+	}
+	grace := w.visitor("support")
+	grace.Actor.ID = "pgracehopper2"
+	w.who = grace
+	wants(t, "to another", w.must200(t, "/device/A1"), agree, "it waits for a second person", all[0].ID+"/cancel")
+	w.who = w.visitor("operator")
+	w.who.Actor.ID = "pgracehopper2"
+	if code, _ := w.post(t, agree); code != http.StatusForbidden {
+		t.Errorf("without the role: %d", code)
+	}
+	w.who = grace
+	if code, body := w.post(t, agree); code != http.StatusSeeOther {
+		t.Errorf("agree: %d %s", code, body)
+	}
+	page = w.must200(t, "/device/A1")
+	wants(t, "agreed", page, "agreed to by <code>staff:pgracehopper2</code>", "waiting")
+	lacks(t, "agreed", page, "ticket 4711", agree)
 	w.who = w.visitor("operator")
 	w.who.Check = func(p string) error {
 		if p == "command.give" {

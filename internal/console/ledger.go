@@ -38,7 +38,7 @@ type entryLine struct {
 func recordKinds() []string {
 	return []string{
 		"account-guessed-at", "approver-waiting", "authority-renewed", "backup-written", "canary-planted", "certificate-issued", "child-linked", "child-moved", "child-unlinked", "clock-ahead", "clock-confirmed",
-		"command-ended", "command-given", "declaration-published", "device-added", "device-enrolled", "device-quarantined", "device-released", "device-revoked",
+		"command-asked", "command-ended", "command-given", "command-seconded", "declaration-published", "device-added", "device-enrolled", "device-quarantined", "device-released", "device-revoked",
 		"enrolment-code-issued", "epoch-damaged", "epoch-ended", "erasure-asked", "evidence-exported", "factory-ca-added", "factory-ca-ended", "factory-line-added",
 		"factory-line-ended", "factory-list-taken", "founders-ended", "founders-reviewed", "gate-counters-forgotten", "identity-finding", "journal-loss",
 		"ledger-origin-begun", "legacy-ca-added", "legacy-ca-ended", "legacy-credential-ended", "legacy-credential-used", "legacy-devices-added", "legal-hold-lost", "legal-hold-placed", "legal-hold-release-asked", "legal-hold-released", "means-changed", "observations", "ownership-ended",

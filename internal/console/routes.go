@@ -47,6 +47,7 @@ func (c *Console) routes() []Route {
 		{"POST /device/{device}/settings", "setting.set", c.setDevice},
 		{"POST /device/{device}/settings/back", "setting.set", c.setDeviceBack},
 		{"POST /device/{device}/commands", "command.give", c.giveCommand},
+		{"POST /device/{device}/commands/{command}/agree", "command.second", c.agreeCommand},
 		{"POST /device/{device}/commands/{command}/cancel", "command.give", c.cancelCommand},
 		{"GET /refusals", "server.status", c.refusalsPage},
 		{"GET /people", "people.list", c.peoplePage},

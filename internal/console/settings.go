@@ -120,9 +120,11 @@ func (c *Console) setViewOf(ctx context.Context, p *declaration.Policy, d identi
 	}
 	for i := range p.Settings {
 		x := &p.Settings[i]
-		if role := roleAmong(x.By, v); role != "" && !x.Risky && (view.Role == "" || view.Role == role) {
+		if role := roleAmong(x.By, v); role != "" && (view.Role == "" || view.Role == role) {
 			view.Role = role
-			view.Inputs = append(view.Inputs, inputOf(&x.Param))
+			in := inputOf(&x.Param)
+			in.Risky = x.Risky
+			view.Inputs = append(view.Inputs, in)
 		}
 	}
 	for i, b := range view.ShownSettings.Backs {

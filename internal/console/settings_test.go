@@ -24,7 +24,8 @@ func TestSettings(t *testing.T) {
 	const at = "/device/A1/settings"
 	page := w.must200(t, "/device/A1")
 	wants(t, "forms", page, `name="param.night_setback" type="number" min="10" max="20" step="any"`, "<option>bright</option>", "nobody set anything", "Set it, as support")
-	lacks(t, "forms", page, `name="param.heat"`, `name="param.mine"`, "Take back")
+	wants(t, "a risky one", page, `name="param.heat"`, "risky: a second person agrees")
+	lacks(t, "forms", page, `name="param.mine"`, "Take back")
 	set := func(form ...string) (int, string) {
 		t.Helper()
 		return w.post(t, at, append([]string{"role", "support", "reason", "ticket 4712"}, form...)...)
@@ -41,7 +42,6 @@ func TestSettings(t *testing.T) {
 		"out of bounds": {"param.night_setback", "9"},
 		"no number":     {"param.night_setback", `12,"x":2`},
 		"nothing":       {},
-		"risky":         {"param.heat", "true"},
 		"the owner's":   {"param.mine", "away"},
 	} {
 		if code, _ := set(form...); code != http.StatusBadRequest && code != http.StatusForbidden {
@@ -66,6 +66,20 @@ func TestSettings(t *testing.T) {
 		t.Fatalf("set back: %d %s", code, body)
 	}
 	wants(t, "set back", w.must200(t, "/device/A1"), "set back display, night_setback", "as declared")
+	if code, body := set("param.heat", "true"); code != http.StatusSeeOther {
+		t.Fatalf("ask: %d %s", code, body)
+	}
+	grace := w.visitor("support")
+	grace.Actor.ID = "pgracehopper2"
+	w.who = grace
+	all, err := w.deps.Commands.List(t.Context(), "A1")
+	must(t, err)
+	agree := "/device/A1/commands/" + all[0].ID + "/agree"
+	wants(t, "asked for", w.must200(t, "/device/A1"), agree, "&#34;heat&#34;:true", "ticket 4712")
+	if code, body := w.post(t, agree); code != http.StatusSeeOther {
+		t.Errorf("agree: %d %s", code, body)
+	}
+	wants(t, "agreed", w.must200(t, "/device/A1"), "set heat", "agreed to by")
 	w.who = w.visitor("operator")
 	w.who.Check = func(p string) error {
 		if p == "setting.set" {

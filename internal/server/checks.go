@@ -23,6 +23,7 @@ func (s *server) checks() [][]check.Check {
 		s.reviewChecks(),
 		s.commandChecks(),
 		s.settingChecks(),
+		s.secondChecks(),
 		s.surfaceChecks(),
 		s.serviceChecks(),
 		s.childChecks(),

@@ -117,7 +117,7 @@ func (x *commandsGiven) wrong(ctx context.Context, c *command.Command) (string, 
 		return "the ledger has no record that it was given", nil
 	}
 	r := &e.Record
-	if factOf(r, "name") != c.Name || factOf(r, "role") != c.Role || factOf(r, "number") != strconv.FormatUint(c.Number, 10) || r.Actor != c.By || r.Policy != c.Policy || !bytes.Equal(r.Sealed, c.Sealed) {
+	if factOf(r, "name") != c.Name || factOf(r, "role") != c.Role || c.Seconded.IsZero() && factOf(r, "number") != strconv.FormatUint(c.Number, 10) || r.Actor != c.By || r.Policy != c.Policy || !bytes.Equal(r.Sealed, c.Sealed) {
 		return "it is not what the ledger has", nil
 	}
 	pol, err := x.s.decl.ByHash(ctx, r.Policy)
@@ -138,8 +138,12 @@ func (x *commandsGiven) wrong(ctx context.Context, c *command.Command) (string, 
 
 // given is the record of a command, held against the tree; nil: there is none.
 func (x *commandsGiven) given(ctx context.Context, c *command.Command) (*ledger.Entry, error) {
+	kind := command.RecordGiven
+	if c.Risky {
+		kind = command.RecordAsked
+	}
 	for from := uint64(0); ; {
-		found, next, err := x.s.ledger.List(ctx, ledger.Filter{Kind: command.RecordGiven, Subject: c.Subject}, from, ledger.MaxRange)
+		found, next, err := x.s.ledger.List(ctx, ledger.Filter{Kind: kind, Subject: c.Subject}, from, ledger.MaxRange)
 		if err != nil {
 			return nil, err
 		}
@@ -156,17 +160,28 @@ func (x *commandsGiven) given(ctx context.Context, c *command.Command) (*ledger.
 	}
 }
 
-// loose gives the declaration in force, and in a trial without the bounds of
-// its commands and settings.
-type loose struct{ on atomic.Bool }
+// loose gives the declaration in force, and in a trial without some of its
+// rules.
+type loose struct {
+	on    atomic.Bool
+	calm  atomic.Bool // nothing is risky
+	alone atomic.Bool // who asked may agree
+}
 
 func (x *loose) policy(decl *declaration.Service) func(context.Context, core.ProductID) (*declaration.Policy, error) {
 	return func(ctx context.Context, id core.ProductID) (*declaration.Policy, error) {
 		p, err := decl.Current(ctx, id)
-		if err != nil || !x.on.Load() {
+		if err != nil || !x.on.Load() && !x.calm.Load() {
 			return p, err
 		}
 		wide := *p
+		if x.calm.Load() {
+			wide.Settings = slices.Clone(p.Settings)
+			for i := range wide.Settings {
+				wide.Settings[i].Risky = false
+			}
+			return &wide, nil
+		}
 		wide.Commands = nil
 		for _, c := range p.Commands {
 			params := c.Params

@@ -12,7 +12,6 @@ func missingChecks() []check.Check {
 	return []check.Check{
 		gap("risk.controls", "1.4", "Every risk is linked to a control with live evidence.", "there is no risk register yet"),
 		gap("threat.model", "1.1", "A threat model stands before the first device of a product.", "there is no threat model yet: of what must stand first, a declaration has the inventory of data, the list of interfaces and the factors of the risk"),
-		gap("commands.second-person", "3.7", "A risky command waits for a second person.", "risky commands are not given at all yet"),
 		gap("production.gates", "1.7", "A product passes a gate at design, build, manufacture, launch and support, each kept as evidence.", "there are no releases of firmware yet, so there is no gate at build; of the others a declaration and a birth record stand before a device"),
 		gap("layers.behaviour", "1.8", "A device that does what it may, but not as it usually does, is noticed.", "nothing watches how devices behave yet"),
 		gap("owners.factors", "1.11", "An owner may use a passkey or one-time codes, has recovery codes, and a product may ask for it.", "owners have no accounts yet; of the maker's people it is looked at"),

@@ -42,9 +42,11 @@ streams:
   climate: {every: 10ms, burst: 1000, max_bytes: 512, on_bad: field}
 hub: {children: [twin-contact], max: 16}
 settings:
+  valve: {type: boolean, default: false, class: public, keep: 30d, by: [support], risky: true}
   level: {type: integer, unit: "1", range: [0, 3], default: 1, class: public, keep: 30d, by: [support], risky: false}
 commands:
   blink: {params: {seconds: {type: integer, unit: s, range: [1, 60]}}, by: [support], risky: false}
+  melt: {by: [support], risky: true}
 interfaces:
   - {name: gateway, protocol: mqtts, direction: out, auth: device-certificate}
 network: {talks_to: [{service: gateway}], wifi: [wpa2, wpa3]}

@@ -19,7 +19,8 @@ func (s *server) openCommands(ctx context.Context) (err error) {
 			d, _ := s.devices.Device(id) // owner has said what is wrong with it
 			return command.Owned{Subject: o.Subject, Product: o.Product, Child: d.Child}, err
 		},
-		Wake: func(id core.DeviceID) { s.gateway.Wake(id) }, // made below; nobody gives commands before it is
+		Alone: s.loose.alone.Load,
+		Wake:  func(id core.DeviceID) { s.gateway.Wake(id) }, // made below; nobody gives commands before it is
 	})
 	if err != nil {
 		return err
