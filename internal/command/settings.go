@@ -106,7 +106,7 @@ func (s *Service) target(ctx context.Context, by core.Actor, id core.DeviceID, r
 		return Owned{}, nil, core.E(core.Conflict, "unowned", "the device belongs to nobody: there is nobody for whom it could be told to do something", "`hawser device show "+string(id)+"` says since when")
 	}
 	if owned.Child {
-		return Owned{}, nil, core.E(core.Conflict, "not-yet", "children of hubs are not told anything yet", "a child has no session of its own; tell its hub, if its declaration lets you")
+		return Owned{}, nil, core.E(core.Conflict, "not-yet", "commands and settings for children of hubs are not brought yet", "a child has no session of its own; tell its hub, if its declaration lets you")
 	}
 	pol, err := s.d.Policy(ctx, owned.Product)
 	return owned, pol, err

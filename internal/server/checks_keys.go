@@ -407,11 +407,10 @@ func moveCopy(_ context.Context, t *twin) (func(context.Context) error, error) {
 }
 
 func swapOwners(ctx context.Context, t *twin) (func(context.Context) error, error) {
-	var rows []telemetry.Row
+	var rows []telemetry.Row // of each of two devices the newest, which is looked at
 	epochs := newestOf(t.s.ring.Epochs(), t.Now())
-	for _, e := range epochs {
-		rows = rows[:0]
-		for _, d := range t.units[:2] {
+	for _, d := range t.units[:2] {
+		for _, e := range epochs {
 			r, ok, err := t.s.telem.files.RowOf(ctx, e, d.Subject)
 			if err != nil {
 				return nil, err
@@ -419,14 +418,12 @@ func swapOwners(ctx context.Context, t *twin) (func(context.Context) error, erro
 			if ok {
 				r.Part.Sealed = slices.Clone(r.Part.Sealed)
 				rows = append(rows, r)
+				break
 			}
-		}
-		if len(rows) == 2 {
-			break
 		}
 	}
 	if len(rows) != 2 {
-		return nil, errors.New("the twin has no epoch with readings of two devices")
+		return nil, errors.New("the twin has no readings of two devices")
 	}
 	db := telemetry.FileOf(int64(rows[0].Part.Epoch.Keep/time.Second), rows[0].Part.Epoch.Start)
 	const set = `UPDATE rows SET sealed = ? WHERE id = ?`
