@@ -95,9 +95,7 @@ func (x *secondPersons) look(ctx context.Context, l *check.Look) error {
 		return err
 	}
 	seen := map[string]bool{}
-	for i := range newest {
-		next = append(next, newest[i])
-	}
+	next = append(next, newest...)
 	for i := range next {
 		c := &next[i]
 		if seen[c.ID] {
