@@ -37,6 +37,10 @@
 // Status.Held is set and Config.Refused is told once, with Held; when the maker
 // has looked, they are sent. A queue that is full loses its oldest.
 //
+// What the device can be told to do is in Config.Commands, what can be set on it
+// in Config.Settings. Both are held against the device's own bounds, and what
+// was here before is not done again.
+//
 // A hub speaks for units that have no certificate, its children, with SendFor;
 // which those are, people say at the server, and Propose asks them to.
 //
