@@ -147,6 +147,11 @@ func derive(ikm []byte, info string) (cipher.AEAD, error) {
 		return nil, fmt.Errorf("derive key: %w", err)
 	}
 	defer clear(key)
+	return cipherOf(key)
+}
+
+// cipherOf is the cipher of a derived key.
+func cipherOf(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, fmt.Errorf("derive key: %w", err)
