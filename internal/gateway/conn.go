@@ -78,6 +78,8 @@ type conn struct {
 	fresh    atomic.Pointer[identity.Identified]
 	revoked  atomic.Bool // no will, nothing more to be judged
 	withheld atomic.Bool // messages were left without an answer, for a quarantine
+	ceded    atomic.Bool // another gateway has its session
+	token    uint64      // of its claim
 	reading  atomic.Bool // it waits for the client, with nothing left to do
 	leftover []byte      // what came together with CONNECT
 
@@ -92,7 +94,7 @@ type conn struct {
 	code     mqtt.ReasonCode // of the DISCONNECT that says so; 0: none is sent
 	detail   error
 	goesOn   bool          // another connection took the session over and goes on with it
-	rival    *conn         // that took its place, if how the client answers is worth a look
+	rival    *Comer        // that took its place, if how the client answers is worth a look
 	expiry   time.Duration // of the session after its connection
 	subs     subscriptions
 	notices  *notices
@@ -381,13 +383,13 @@ func (c *conn) finish() {
 	}
 	c.mu.Unlock()
 	var k *kept
-	if !c.revoked.Load() {
+	if !c.revoked.Load() && !c.ceded.Load() {
 		k = c.state(now)
 		c.noteSession(now, false)
 	}
 	c.dev.leave(c, k, now)
 	if why == endKeepAlive {
-		c.dev.calm()
+		c.calm()
 	}
 	switch why {
 	case endLeft, endLost:

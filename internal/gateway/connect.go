@@ -241,6 +241,9 @@ func (c *conn) connect(b *burst) bool {
 	if g.stopping.Load() {
 		return c.answer(b, refuseStopping, mqtt.ServerUnavailable)
 	}
+	if g.doubt.Load() {
+		return c.answer(b, endDoubt, mqtt.ServerBusy)
+	}
 	if why := c.dev.admit(b.now); why != "" {
 		return c.answer(b, why, mqtt.ConnectionRateExceeded)
 	}
@@ -376,19 +379,27 @@ func (c *conn) offer(p *mqtt.Packet, assigned bool) *mqtt.Properties {
 // can be found by kick: a revocation meets it either there or here.
 func (c *conn) enter(b *burst) (*kept, bool) {
 	g := c.g
+	if !c.claim(b) {
+		return nil, false
+	}
 	out, why, resumed := c.dev.enter(c, b.now)
 	for i, old := range out {
 		if old == nil {
 			continue
 		}
 		g.count.takeOvers.Add(1)
-		old.takenBy(c, why[i])
+		old.takenBy(c.comer(), why[i])
 		t := time.NewTimer(2 * time.Second)
 		select {
 		case <-old.gone:
 		case <-t.C: // it hangs in a fault of ours; it has ended all the same
 		}
 		t.Stop()
+	}
+	if c.claimLost() {
+		c.leaveEarly("")
+		c.answer(b, endTakeOver, mqtt.ServerBusy)
+		return nil, false
 	}
 	id, err := c.recheck()
 	if err != nil {

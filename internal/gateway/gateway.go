@@ -109,7 +109,7 @@ type Intake interface {
 }
 
 // Deps are what the gateway needs. All are required but Config, Legacy,
-// Children, Downlink, Memory, Trouble, Authority and Log.
+// Children, Downlink, Memory, Sessions, Trouble, Authority and Log.
 type Deps struct {
 	Config      Config
 	Environment core.Environment
@@ -125,6 +125,7 @@ type Deps struct {
 	Children  Children // nil: no hub has any
 	Downlink  Downlink // nil: nothing ever waits for a device
 	Memory    Memory   // nil: sessions end with the server
+	Sessions  Sessions // nil: there is no other gateway
 	// Trouble says why the journal takes nothing at present; nil: not known,
 	// or nothing is wrong. It chooses what 5.0 clients are told.
 	Trouble func() error
@@ -166,6 +167,7 @@ type Gateway struct {
 	cancel   context.CancelFunc
 	stopping atomic.Bool
 	rush     atomic.Bool
+	doubt    atomic.Bool    // see Doubt
 	work     sync.WaitGroup // connections and listeners
 	mu       sync.Mutex     // guards what follows
 	doors    map[net.Listener]struct{}

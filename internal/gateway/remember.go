@@ -57,6 +57,13 @@ func (s *scribe) then(f func(error)) {
 	}
 }
 
+// forget drops what is not written yet.
+func (s *scribe) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending = nil
+}
+
 type sessionName struct {
 	device   core.DeviceID
 	clientID string
@@ -83,7 +90,7 @@ func (g *Gateway) note(id core.DeviceID, r remembered) {
 // that the connection goes on.
 func (c *conn) noteSession(now time.Time, live bool) {
 	g := c.g
-	if g.deps.Memory == nil || c.id.Subject.IsZero() {
+	if g.deps.Memory == nil || c.id.Subject.IsZero() || c.ceded.Load() {
 		return
 	}
 	c.mu.Lock()
@@ -136,22 +143,27 @@ func (g *Gateway) Recall(list []command.Listening) {
 		if !l.Until.After(now) {
 			continue
 		}
-		var box *inbox
-		if l.Inbox != nil {
-			var err error
-			if box, err = readInbox(l.Inbox); err != nil {
-				g.deps.Log.LogAttrs(g.ctx, slog.LevelWarn, "the session of a device is not kept", slog.Any("err", err))
-				continue // its client is told that nothing was kept
-			}
-		}
 		d := g.table.get(l.Device, now)
 		d.mu.Lock()
-		d.touched = now.UnixNano()
-		if len(d.rows) < maxSessions {
-			d.rows = append(d.rows, remembered{l.ClientID, l.Subject, subscriptions(l.Topics), l.Inbox, l.Until.UnixNano()})
-			d.keep(&kept{clientID: l.ClientID, until: l.Until.UnixNano(), subs: subscriptions(l.Topics), inbox: box}, now.UnixNano())
-		}
+		g.recall(d, l, now)
 		d.mu.Unlock()
+	}
+}
+
+// recall brings one session back. d.mu is held.
+func (g *Gateway) recall(d *device, l *command.Listening, now time.Time) {
+	var box *inbox
+	if l.Inbox != nil {
+		var err error
+		if box, err = readInbox(l.Inbox); err != nil {
+			g.deps.Log.LogAttrs(g.ctx, slog.LevelWarn, "the session of a device is not kept", slog.Any("err", err))
+			return // its client is told that nothing was kept
+		}
+	}
+	d.touched = now.UnixNano()
+	if len(d.rows) < maxSessions {
+		d.rows = append(d.rows, remembered{l.ClientID, l.Subject, subscriptions(l.Topics), l.Inbox, l.Until.UnixNano()})
+		d.keep(&kept{clientID: l.ClientID, until: l.Until.UnixNano(), subs: subscriptions(l.Topics), inbox: box}, now.UnixNano())
 	}
 }
 
@@ -182,6 +194,9 @@ func (g *Gateway) write(ctx context.Context) {
 	g.deps.Log.LogAttrs(ctx, slog.LevelWarn, "what devices listen to could not be written; it is tried again", slog.Any("err", plain(err)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if g.doubt.Load() {
+		return
+	}
 	for k, l := range taken {
 		if _, newer := s.pending[k]; newer {
 			continue

@@ -89,12 +89,12 @@ func apart(a, b netip.Prefix) bool {
 // takenBy ends c because its device came anew. Only a connection that waited
 // for its client can tell who is there: in one that was not read, the client
 // may have said goodbye long ago.
-func (c *conn) takenBy(by *conn, why refusal) {
+func (c *conn) takenBy(by Comer, why refusal) {
 	c.mu.Lock()
-	if !c.ended && why == endTakeOver && by.serial == c.serial && c.reading.Load() {
-		c.rival = by
+	if !c.ended && why == endTakeOver && by.Serial == c.serial && c.reading.Load() {
+		c.rival = &by
 	}
-	c.goesOn = c.goesOn || !c.ended && why == endTakeOver && !by.clean
+	c.goesOn = c.goesOn || !c.ended && why == endTakeOver && !by.Clean
 	c.mu.Unlock()
 	c.end(why, mqtt.SessionTakenOver, nil) // [MQTT-3.1.4-3]
 }
@@ -102,11 +102,23 @@ func (c *conn) takenBy(by *conn, why refusal) {
 // contest listens to what a connection that was told of a take-over answers,
 // and puts the device in quarantine when two are at work. It is the reading
 // goroutine's last act but closing.
-func (c *conn) contest(by *conn) {
+func (c *conn) contest(by *Comer) {
 	a := c.answered()
 	d, now := c.dev, c.g.now()
+	if s := c.g.deps.Sessions; s != nil {
+		ctx, cancel := c.g.noting()
+		defer cancel()
+		two, err := s.Fought(ctx, Fight{Device: c.device, Answer: uint8(a), Old: source(c.from), New: source(by.From)})
+		if err != nil {
+			c.g.deps.Log.LogAttrs(ctx, slog.LevelError, "a session was fought over, and that could not be noted", slog.Any("err", plain(err)))
+		}
+		if two {
+			c.g.count.rivals.Add(1)
+		}
+		return
+	}
 	d.mu.Lock()
-	two := d.rivals.note(a, source(c.from), source(by.from), now.UnixNano())
+	two := d.rivals.note(a, source(c.from), source(by.From), now.UnixNano())
 	d.mu.Unlock()
 	if !two {
 		return

@@ -48,6 +48,8 @@ const (
 	refuseProtocol  refusal = "protocol-version"        // neither 3.1.1 nor 5.0
 	refuseIdentity  refusal = "identity-unavailable"    // our trouble while looking the device up
 
+	refuseClaim    refusal = "session-elsewhere" // another gateway has the session and did not let go
+	endDoubt       refusal = "gateway-alone"     // this gateway does not know who is welcome
 	endTakeOver    refusal = "taken-over"        // the device connected anew
 	endThird       refusal = "third-client"      // a third client id of one device
 	endKeepAlive   refusal = "keep-alive"        // nothing heard for 1.5 times the keep-alive

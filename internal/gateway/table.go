@@ -124,6 +124,8 @@ type device struct {
 	outUntil  int64 // Unix nanoseconds
 	told      findings
 	rivals    rivals
+	carried   map[string]Balance // of streams, from another gateway, until the buckets are made
+	ceded     uint64             // by the last session that began at another gateway; see Handed.Token
 }
 
 // findings are what was already said once of a device.
@@ -279,6 +281,12 @@ func (d *device) fit(r *rates, now int64) {
 		d.buckets[i] = bucket{content: r.by[i].capacity(), at: now}
 	}
 	if old == nil {
+		for name, i := range r.index {
+			if b, ok := d.carried[name]; ok {
+				d.buckets[i] = b.bucket()
+			}
+		}
+		d.carried = nil
 		return
 	}
 	for name, i := range r.index {

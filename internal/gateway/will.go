@@ -45,7 +45,7 @@ func (c *conn) fireWill(now time.Time) {
 	c.mu.Lock()
 	why, delay, resumed := c.why, c.expiry, c.goesOn
 	c.mu.Unlock()
-	if w == nil || c.left || c.revoked.Load() || why == refuseStopping || why == endPanic {
+	if w == nil || c.left || c.revoked.Load() || why == refuseStopping || why == endDoubt || why == endPanic {
 		return
 	}
 	// The session's end is the latest that a will is published.
