@@ -68,23 +68,14 @@ func (x *turn) next(ctx context.Context, t *testing.T) (int, time.Duration) {
 	return -1, 0
 }
 
-// TestTurns: three servers with one installation. The one that serves is killed,
-// stopped in order, or loses PostgreSQL or a NATS server under it, and one
-// serves again each time. Who does not see the database takes nothing. Nothing that was acknowledged is lost or there twice, and one
-// that was revoked just before is not let in by the next (design, section 8).
-func TestTurns(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds, starts and kills servers")
-	}
-	rounds := 5
-	if n, err := strconv.Atoi(os.Getenv("TURNS")); err == nil {
-		rounds = n
-	}
-	ctx := t.Context()
+// newTurn is three servers, started, on one PostgreSQL and three NATS servers. more
+// is configuration for each.
+func newTurn(ctx context.Context, t *testing.T, more string) (*turn, *pgtest.Cluster, *natstest.Cluster) {
+	t.Helper()
 	hawser := house.Program(t, "hawser")
 	db, nats := pgtest.Start(t, ""), natstest.Start(t, 3, false)
 	dir := t.TempDir()
-	shared := fmt.Sprintf("store: %s\njournal_servers: [%s]\njournal_max_bytes: 67108864\nturns: true\n", db.Database(t), strings.Join(nats.Servers, ", "))
+	shared := fmt.Sprintf("store: %s\njournal_servers: [%s]\njournal_max_bytes: 67108864\nturns: true\n", db.Database(t), strings.Join(nats.Servers, ", ")) + more
 	first, err := rig.Make(ctx, hawser, filepath.Join(dir, "a"), shared)
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +93,7 @@ func TestTurns(t *testing.T) {
 		x.homes = append(x.homes, rig.Open(hawser, home))
 	}
 	for _, h := range x.homes {
-		defer func() { _ = h.Stop() }() // after an error too
+		t.Cleanup(func() { _ = h.Stop() }) // after an error too
 	}
 	if err := first.Start(ctx); err != nil {
 		t.Fatal(err)
@@ -112,6 +103,24 @@ func TestTurns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return x, db, nats
+}
+
+// TestTurns: three servers with one installation. The one that serves is killed,
+// stopped in order, or loses PostgreSQL or a NATS server under it, and one
+// serves again each time. Who does not see the database takes nothing. Nothing that was acknowledged is lost or there twice, and one
+// that was revoked just before is not let in by the next (design, section 8).
+func TestTurns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds, starts and kills servers")
+	}
+	rounds := 5
+	if n, err := strconv.Atoi(os.Getenv("TURNS")); err == nil {
+		rounds = n
+	}
+	ctx := t.Context()
+	x, db, nats := newTurn(ctx, t, "")
+	first, dir := x.homes[0], filepath.Dir(x.homes[0].Dir)
 	x.next(ctx, t)
 	if err := first.Publish(ctx, "soak.yaml", declared); err != nil {
 		t.Fatal(err)

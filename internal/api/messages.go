@@ -284,8 +284,17 @@ type Status struct {
 	Devices     string    `json:"devices_address"`
 	HTTPS       string    `json:"https_address"`
 	Connected   int       `json:"connected"`
+	Gateways    []Gateway `json:"gateways,omitempty"`
 	Counts      Counts    `json:"counts"`
 	Findings    []Finding `json:"findings"`
+}
+
+// Gateway is a server that takes devices in and has no keys.
+type Gateway struct {
+	Name     string `json:"name"`
+	Devices  string `json:"devices_address"`
+	Sessions int    `json:"sessions"`
+	Lost     bool   `json:"lost"` // it is not heard of, and takes nobody in
 }
 
 // Hold is one legal hold.

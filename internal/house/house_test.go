@@ -45,6 +45,7 @@ var floors = map[string]int{
 	"internal/gateway/est":       4,
 	"internal/gateway/ingest":    4,
 	"internal/gateway/proxy":     4,
+	"internal/gateway/link":      4,
 	"internal/gateway/services":  4,
 	"internal/api":               4,
 	"internal/console":           4,

@@ -141,6 +141,20 @@ func OpenCA(o OpenOptions) (*CA, error) {
 	return ca, nil
 }
 
+// Reread takes the intermediates as they are in the folder by now. It is for
+// who only looks at certificates; who issues them uses Service.TakeAuthority.
+func (ca *CA) Reread() error {
+	if err := checkFolder(ca.open.Dir); err != nil {
+		return fmt.Errorf("read the authority again: %w", err)
+	}
+	set, err := ca.read()
+	if err != nil {
+		return fmt.Errorf("read the authority again: %w", err)
+	}
+	ca.set.Store(set)
+	return nil
+}
+
 // read reads the intermediates of the working folder, and checks them.
 func (ca *CA) read() (*issuers, error) {
 	o, set := &ca.open, &issuers{clients: x509.NewCertPool()}

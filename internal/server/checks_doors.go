@@ -56,6 +56,9 @@ func (s *server) lookAtDoors(ctx context.Context, l *check.Look) error {
 	if a := s.services.address(); a != "" {
 		doors = append(doors, a)
 	}
+	if s.addr.Link != "" {
+		doors = append(doors, s.addr.Link)
+	}
 	behind := slices.DeleteFunc([]string{s.addr.BalancedDevices, s.addr.BalancedHTTPS}, func(a string) bool { return a == "" })
 	doors = append(doors, behind...)
 	l.Expect("listening sockets in the kernel's table", len(all))

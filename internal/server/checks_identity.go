@@ -59,7 +59,10 @@ type breach struct{ subject, text string }
 
 func (s *server) overButThere(ctx context.Context) (out []breach, n int, err error) {
 	// Sessions first: one that is listed and over was there when it ended.
-	live := s.gateway.Sessions()
+	live, err := s.allSessions(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
 	over, err := s.devices.Ended(ctx)
 	if err != nil {
 		return nil, 0, err

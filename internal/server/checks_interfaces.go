@@ -70,6 +70,10 @@ func ownInterfaces() []ownInterface {
 			"8 requests of a service at once and 200 a second, pages of bounded size, bounds of connections in all and by source", "cursor, fields, limit and wait; receipts and requests of at most 16 KB",
 		},
 		{
+			"link", "https between servers of the installation", "a key derived from the gate's, of both ends, in the handshake", "TLS 1.3",
+			"requests of bounded size from who has that key; each gateway bounds its devices before it asks", "JSON of one version of the program, of at most 1 MB, or 64 MB where sessions are listed",
+		},
+		{
 			"socket", "http on a local socket", "the operating system says which user asks: root or the server's own", "none is needed: it never leaves the kernel, and its file is its owner's alone",
 			"requests of at most 20 seconds and 512 KB, from this machine only", "JSON, decoded strictly (docs/openapi.json)",
 		},
@@ -160,7 +164,7 @@ type ownSocket struct{ protocol, name, inode string }
 
 // ownSockets sorts them: how many are declared interfaces, and which are not.
 func (s *server) ownSockets() (known int, strange []ownSocket, err error) {
-	doors := []string{s.addr.Devices, s.addr.HTTPS, s.addr.BalancedDevices, s.addr.BalancedHTTPS, s.people.address(), s.services.address()}
+	doors := []string{s.addr.Devices, s.addr.HTTPS, s.addr.BalancedDevices, s.addr.BalancedHTTPS, s.addr.Link, s.people.address(), s.services.address()}
 	tcp, err := s.sockets.listeners()
 	if err != nil {
 		return 0, nil, err

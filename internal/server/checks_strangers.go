@@ -237,7 +237,10 @@ func (s *server) lookAtSessions(ctx context.Context, l *check.Look) error {
 			with12[p.Product] = p.Network.TLS == "1.2"
 		}
 	}
-	live := s.gateway.Sessions()
+	live, err := s.allSessions(ctx)
+	if err != nil {
+		return err
+	}
 	l.Touch("source", "live sessions at the devices' door")
 	l.Touch("table", "control.db: declaration")
 	l.Expect("live sessions at the devices' door", len(live))

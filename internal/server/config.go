@@ -57,6 +57,12 @@ type Config struct {
 	// checkpoint must be the same for all, on storage that all of them reach and that
 	// locks files. Default: false. Example: true
 	Turns bool `yaml:"turns"`
+	// Link is where the other servers that take turns reach this one, while it is
+	// the one that serves: host:port, of an address that only they reach. With it,
+	// servers that wait are gateways meanwhile: each opens its devices' door and
+	// takes readings in, under keys that it has on loan for a minute. Who is there
+	// proves that it has gate_key. Default: none; who waits does nothing else. Example: 10.0.0.11:8890
+	Link string `yaml:"link"`
 	// CA is the folder of the working certificate authority: the certificates,
 	// and the keys of the two intermediates. Default: keys/ca. Example: /etc/hawser/ca
 	CA string `yaml:"ca"`

@@ -82,7 +82,7 @@ func TestEveryKeyIsDescribed(t *testing.T) {
 		return slices.DeleteFunc(slices.Clone(token), func(s string) bool { return s == name })
 	}
 	together := map[string][]string{
-		"turns": {"store", "journal_servers"}, "balancers": {"balanced_devices"}, "balanced_devices": {"balancers"}, "balanced_https": {"balancers"},
+		"turns": {"store", "journal_servers"}, "link": {"turns", "store", "journal_servers"}, "balancers": {"balanced_devices"}, "balanced_devices": {"balancers"}, "balanced_https": {"balancers"},
 		"token_module": without("token_module"), "token_holds": without("token_holds"),
 	}
 	typ := reflect.TypeFor[Config]()

@@ -101,9 +101,9 @@ func (p onPages) CountsOf(ctx context.Context, subject core.Subject) (out consol
 	return out, nil
 }
 
-func (p onPages) Connected(id core.DeviceID) bool { return p.s.gateway.Connected(id) > 0 }
+func (p onPages) Connected(id core.DeviceID) bool { return p.s.connected(id) }
 
-func (p onPages) Sessions() int { return p.s.gateway.Stats().Sessions }
+func (p onPages) Sessions() int { return p.s.connections() }
 
 func (p onPages) Connections() []console.Connection {
 	var out []console.Connection

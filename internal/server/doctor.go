@@ -202,6 +202,7 @@ func (s *server) findings(ctx context.Context) []api.Finding {
 	}
 	s.servicesFindings(ctx, &d)
 	s.undeclared(&d)
+	s.gatewayFindings(&d)
 	if st := s.gateway.Stats(); st.Panics > 0 {
 		d.err("gateway", fmt.Sprintf("%d faults of the server ended connections", st.Panics), "see the log for the stack, and report it (SECURITY.md)")
 	}

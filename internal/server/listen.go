@@ -16,10 +16,11 @@ import (
 type doors struct {
 	mqtt, https, local          net.Listener
 	mqttBalanced, httpsBalanced net.Listener // nil without balancers
+	link                        net.Listener // nil: no gateways
 }
 
 func (d *doors) close() {
-	for _, l := range []net.Listener{d.mqtt, d.https, d.local, d.mqttBalanced, d.httpsBalanced} {
+	for _, l := range []net.Listener{d.mqtt, d.https, d.local, d.mqttBalanced, d.httpsBalanced, d.link} {
 		if l != nil {
 			_ = l.Close() // closed already, unless its door never came to open it
 		}
@@ -43,6 +44,11 @@ func (s *server) listen() (_ *doors, err error) {
 	if err := s.listenBalanced(d); err != nil {
 		return nil, err
 	}
+	if s.c.Link != "" {
+		if d.link, err = door("tcp", s.c.Link, "link"); err != nil {
+			return nil, err
+		}
+	}
 	if err := removeDeadSocket(s.c.Socket); err != nil {
 		return nil, err
 	}
@@ -55,6 +61,7 @@ func (s *server) listen() (_ *doors, err error) {
 	s.addr = Addresses{
 		Devices: d.mqtt.Addr().String(), HTTPS: d.https.Addr().String(), Socket: s.c.Socket,
 		BalancedDevices: addressOf(d.mqttBalanced), BalancedHTTPS: addressOf(d.httpsBalanced),
+		Link: addressOf(d.link),
 	}
 	return d, nil
 }

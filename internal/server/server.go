@@ -58,6 +58,7 @@ type Options struct {
 // system chose.
 type Addresses struct {
 	Devices, HTTPS, Socket         string
+	Link                           string // for gateways; "" where there are none
 	BalancedDevices, BalancedHTTPS string // for balancers; "" where there are none
 }
 
@@ -107,6 +108,7 @@ type server struct {
 	reach    reach
 	kin      kin
 	held     heldSockets
+	links    linked
 	terms    termsOf
 	other    otherAuthority
 	public   public
@@ -153,7 +155,7 @@ func Run(ctx context.Context, c *Config, o Options) error {
 	return newServer(c, o).run(ctx)
 }
 
-func newServer(c *Config, o Options) *server {
+func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -163,6 +165,11 @@ func newServer(c *Config, o Options) *server {
 	if o.waits == (waits{}) {
 		o.waits = usualWaits()
 	}
+	return o
+}
+
+func newServer(c *Config, o Options) *server {
+	o = o.withDefaults()
 	return &server{c: c, opt: o, log: newLog(c, o.Log), started: o.Now()}
 }
 
@@ -230,6 +237,9 @@ func (s *server) open(ctx context.Context) (err error) {
 	if err := s.finishHalfDone(ctx); err != nil {
 		return err
 	}
+	if err := s.openRegistry(); err != nil {
+		return err
+	}
 	if s.gateway, err = gateway.New(gateway.Deps{
 		Config: gateway.Config{
 			HandshakeTimeout: time.Duration(s.c.HandshakeTimeout), ConnectTimeout: time.Duration(s.c.HandshakeTimeout),
@@ -237,14 +247,17 @@ func (s *server) open(ctx context.Context) (err error) {
 			ProductMessagesPerSecond: s.c.ProductMessagesPerSecond,
 		},
 		Environment: s.inst.Environment, Certificate: s.cert.GetCertificate, DeviceCAs: s.ca.ClientPool,
-		Identity: s.devices, Legacy: s.devices, Intake: s.intake, Children: &s.kin, Downlink: s.commands, Memory: memory{s}, Authority: &s.reach, Trouble: func() error { return s.journal.State().Trouble }, Now: s.opt.Now, Log: s.log,
+		Identity: s.devices, Legacy: s.devices, Intake: s.intake, Children: &s.kin, Downlink: s.commands, Memory: memory{s}, Sessions: s.sessionsOf(), Authority: &s.reach, Trouble: func() error { return s.journal.State().Trouble }, Now: s.opt.Now, Log: s.log,
 	}); err != nil {
 		return err
 	}
 	if err := s.recall(ctx); err != nil {
 		return err
 	}
-	s.followed.set(s.gateway.Follow)
+	if err := s.openLink(); err != nil {
+		return err
+	}
+	s.followed.set(s.links.follow(s.gateway.Follow))
 	if err := s.enforceAll(ctx); err != nil {
 		return err
 	}
@@ -293,7 +306,7 @@ func (s *server) enforce(ctx context.Context, p *declaration.Policy) error {
 	s.intake.SetPlan(plan)
 	s.devices.SetLegacy(p.Product, legacyTerms(p))
 	s.gateway.SetPolicy(p)
-	return nil
+	return s.enforceAway(ctx, p, first)
 }
 
 func (s *server) enforceAll(ctx context.Context) error {
@@ -365,6 +378,12 @@ func (s *server) serve(ctx context.Context) error {
 	s.runTelemetry(jobsCtx, &work)
 	if !s.opt.still {
 		work.Go(func() { s.rounds.loop(jobsCtx) })
+	}
+	if d.link != nil {
+		if err := s.announce(ctx, d.link); err != nil {
+			return err
+		}
+		part("link to gateways", func() error { return s.links.Serve(jobsCtx, d.link) })
 	}
 	if s.c.Turns {
 		part("sight of the database", func() error { return s.watchTurn(ctx) })

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hawser-iot/hawser/internal/core"
@@ -38,7 +39,7 @@ func takeTurns(ctx context.Context, c *Config, o Options) error {
 			}
 			log.Warn("waiting: the database cannot be reached", slog.Any("err", err))
 		}
-		if err := store.AwaitFree(ctx, c.postgres(), waits); err != nil {
+		if err := await(ctx, c, o, log, waits); err != nil {
 			return nil // it was told to end, and had not begun
 		}
 		if err := os.MkdirAll(c.Data, 0o700); err != nil {
@@ -55,6 +56,23 @@ func takeTurns(ctx context.Context, c *Config, o Options) error {
 		case <-time.After(turnPause):
 		}
 	}
+}
+
+// await waits for the turn, and takes devices in meanwhile if there is a link.
+func await(ctx context.Context, c *Config, o Options, log *slog.Logger, waits func(error)) error {
+	if c.Link == "" {
+		return store.AwaitFree(ctx, c.postgres(), store.Awaiting{Told: waits, Link: func(string) {}})
+	}
+	meanwhile, turn := context.WithCancelCause(ctx)
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer turn(errTurn)
+	var keeper place
+	first := sync.OnceFunc(func() { work.Go(func() { stand(meanwhile, c, o.withDefaults(), log, keeper.get) }) })
+	return store.AwaitFree(ctx, c.postgres(), store.Awaiting{Told: waits, Link: func(addr string) {
+		keeper.set(addr)
+		first()
+	}})
 }
 
 // anothersTurn reports whether a server ended, or did not begin, because another
@@ -88,5 +106,5 @@ func (c *Config) checkTurns() error {
 		return core.E(core.Invalid, "config-turns", "config.yaml: turns: without a store and a journal that all of the servers reach",
 			"name a PostgreSQL database with `store` and NATS servers with `journal_servers`")
 	}
-	return nil
+	return c.checkLink()
 }

@@ -100,7 +100,7 @@ func (r running) Status(ctx context.Context) (api.Status, error) {
 	}
 	return api.Status{
 		Version: r.s.opt.Version, Environment: string(r.s.inst.Environment), Started: r.s.started.UTC(),
-		Devices: r.s.addr.Devices, HTTPS: r.s.addr.HTTPS, Connected: r.s.gateway.Stats().Sessions,
+		Devices: r.s.addr.Devices, HTTPS: r.s.addr.HTTPS, Connected: r.s.connections(), Gateways: r.s.gateways(),
 		Counts: counts, Findings: r.s.findings(ctx),
 	}, nil
 }
@@ -178,6 +178,11 @@ func (r running) ConfirmClock(ctx context.Context, by core.Actor, date string) (
 	return c, nil
 }
 
-func (r running) Connected(id core.DeviceID) bool { return r.s.gateway.Connected(id) > 0 }
+func (r running) Connected(id core.DeviceID) bool { return r.s.connected(id) }
 
-func (r running) Refresh(id core.DeviceID) { r.s.gateway.Refresh(id) }
+func (r running) Refresh(id core.DeviceID) {
+	r.s.gateway.Refresh(id)
+	if r.s.links.Keeper != nil {
+		r.s.links.Refresh(id)
+	}
+}

@@ -20,7 +20,7 @@ func (s *server) openCommands(ctx context.Context) (err error) {
 			return command.Owned{Subject: o.Subject, Product: o.Product, Child: d.Child}, err
 		},
 		Alone: s.loose.alone.Load,
-		Wake:  func(id core.DeviceID) { s.gateway.Wake(id) }, // made below; nobody gives commands before it is
+		Wake:  s.wake, // the gateway is made below; nobody gives commands before it is
 	})
 	if err != nil {
 		return err

@@ -74,7 +74,7 @@ func (s *server) openTelemetry(ctx context.Context) (err error) {
 		return err
 	}
 	if t.erase, err = telemetry.NewEraseService(telemetry.EraseDeps{
-		Update: update[telemetry.EraseTx](s.store), View: view[telemetry.EraseTx](s.store), Keys: s.ring, Holds: t.holds,
+		Update: update[telemetry.EraseTx](s.store), View: view[telemetry.EraseTx](s.store), Keys: eraseKeys{s.ring, s}, Holds: t.holds,
 		Owner: s.owner, Settle: s.settle, Erasers: s.erasers(), Now: s.opt.Now, Log: s.log,
 	}); err != nil {
 		return err
@@ -120,6 +120,9 @@ func (s *server) erasers() []telemetry.Eraser {
 		{Name: "readers", Erase: func(ctx context.Context, subject core.Subject) error { return s.services.readers.Forget(ctx, subject) }},
 		{Name: "counts", Erase: func(ctx context.Context, subject core.Subject) error {
 			s.intake.Forget(subject)
+			if err := s.forgetAway(ctx, subject); err != nil {
+				return err
+			}
 			return s.store.Update(ctx, func(tx *store.Tx) error { return tx.ForgetCounts(ctx, subject) })
 		}},
 	})
@@ -156,6 +159,9 @@ func (s *server) owner(_ context.Context, id core.DeviceID) (telemetry.Owned, er
 // settle returns when everything that was sealed before is filed. It is made
 // before the projector is, so it asks for it late.
 func (s *server) settle(ctx context.Context) error {
+	if err := s.settleAway(ctx); err != nil {
+		return err
+	}
 	s.intake.Quiesce()
 	return s.telem.projector.Settle(ctx)
 }

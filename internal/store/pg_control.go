@@ -125,7 +125,7 @@ func (p *pgControl) take(ctx context.Context, t *Tx, movedToo bool) error {
 	if moved != "" && !movedToo {
 		return errMoved(moved)
 	}
-	if _, err := t.tx.ExecContext(ctx, `UPDATE store_holder SET mark = ? WHERE one = 1`, p.mark); err != nil {
+	if _, err := t.tx.ExecContext(ctx, `UPDATE store_holder SET mark = ?, link = '' WHERE one = 1`, p.mark); err != nil {
 		return fmt.Errorf("take the database: %w", err)
 	}
 	return nil

@@ -24,6 +24,20 @@ type pgFence struct {
 	seen time.Time // when the database was last asked and answered that it is ours
 }
 
+// heldError is an ErrInUse that says where the server is reached.
+type heldError struct{ link string }
+
+func (e *heldError) Error() string { return "the PostgreSQL database: " + ErrInUse.Error() }
+func (e *heldError) Unwrap() error { return ErrInUse }
+
+// SetLink says where other servers reach this one, HOST:PORT.
+func (t *Tx) SetLink(ctx context.Context, addr string) error {
+	if _, err := t.tx.ExecContext(ctx, `UPDATE store_holder SET link = ? WHERE one = 1`, addr); err != nil {
+		return fmt.Errorf("say where this server is reached: %w", err)
+	}
+	return nil
+}
+
 const (
 	pgFenceKey   = 0x6861_7773_6572 // "hawser"
 	pgFencePulse = time.Second
@@ -68,7 +82,11 @@ func (f *pgFence) connect(ctx context.Context) (*pgx.Conn, error) {
 		err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, int64(pgFenceKey)).Scan(&got)
 	}
 	if err == nil && !got {
-		err = fmt.Errorf("the PostgreSQL database: %w", ErrInUse)
+		busy := &heldError{}
+		if err := conn.QueryRow(ctx, `SELECT link FROM store_holder WHERE one = 1`).Scan(&busy.link); err != nil {
+			busy.link = "" // of an older schema, or none yet
+		}
+		err = busy
 	}
 	if err != nil {
 		_ = conn.Close(ctx) // the error is the one to report
@@ -136,9 +154,15 @@ func (s *Store) Unseen() time.Duration {
 	return time.Since(s.pg.fence.seen)
 }
 
-// AwaitFree waits until no server has the database, or ctx ends. told is called
-// when the reason for waiting changes. Somebody else may be quicker then.
-func AwaitFree(ctx context.Context, o PGOptions, told func(error)) error {
+// Awaiting hears why AwaitFree waits, and for whom.
+type Awaiting struct {
+	Told func(error)  // the reason has changed
+	Link func(string) // where the server is reached that has the database; "": not known
+}
+
+// AwaitFree waits until no server has the database, or ctx ends. Somebody else
+// may be quicker then.
+func AwaitFree(ctx context.Context, o PGOptions, a Awaiting) error {
 	f := &pgFence{o: o}
 	last := ""
 	for {
@@ -153,7 +177,11 @@ func AwaitFree(ctx context.Context, o PGOptions, told func(error)) error {
 		}
 		if text := err.Error(); text != last {
 			last = text
-			told(err)
+			a.Told(err)
+		}
+		var busy *heldError
+		if errors.As(err, &busy) {
+			a.Link(busy.link)
 		}
 		select {
 		case <-ctx.Done():

@@ -38,7 +38,16 @@ func (t *Tx) Remembered(ctx context.Context, now time.Time) (out []command.Liste
 	if _, err := t.tx.ExecContext(ctx, `DELETE FROM device_session WHERE until_us <= ?`, now.UnixMicro()); err != nil {
 		return nil, fmt.Errorf("drop old sessions of devices: %w", err)
 	}
-	err = each(ctx, t.tx, `SELECT device, client, subject, topics, inbox, until_us FROM device_session ORDER BY device, client`, nil, func(scan scanner) error {
+	return t.sessions(ctx, `ORDER BY device, client`)
+}
+
+// RememberedOf are those of one device whose time is not over, by client.
+func (t *Tx) RememberedOf(ctx context.Context, id core.DeviceID, now time.Time) ([]command.Listening, error) {
+	return t.sessions(ctx, `WHERE device = ? AND until_us > ? ORDER BY client`, string(id), now.UnixMicro())
+}
+
+func (t *Tx) sessions(ctx context.Context, which string, args ...any) (out []command.Listening, err error) {
+	err = each(ctx, t.tx, `SELECT device, client, subject, topics, inbox, until_us FROM device_session `+which, args, func(scan scanner) error {
 		var l command.Listening
 		var subject []byte
 		var topics, until int64

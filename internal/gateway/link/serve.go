@@ -35,6 +35,7 @@ func (k *Keeper) Serve(ctx context.Context, l net.Listener) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() }) // gateways find the next keeper by themselves
 	defer stop()
+	defer func() { _ = s.Close() }() // whoever closed the listener means everybody
 	if err := s.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve gateways: %w", err)
 	}

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hawser-iot/hawser/internal/core"
+)
+
+// together is a turn whose servers that wait take devices in.
+type together struct {
+	*turn
+	mu   sync.Mutex // guards open
+	open []string   // the doors that the keeper knows
+}
+
+// watch keeps the list of doors, from whoever has the keys.
+func (x *together) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		for _, h := range x.homes {
+			s, err := h.Ask(ctx)
+			if err != nil {
+				continue
+			}
+			open := []string{s.Devices}
+			for _, g := range s.Gateways {
+				if !g.Lost {
+					open = append(open, g.Devices)
+				}
+			}
+			x.mu.Lock()
+			x.open = open
+			x.mu.Unlock()
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// anyDoor is one of the doors, in no order: what a balancer does.
+func (x *together) anyDoor() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.open) == 0 {
+		return ""
+	}
+	return x.open[rand.IntN(len(x.open))]
+}
+
+// joined waits until n gateways take devices in.
+func (x *together) joined(ctx context.Context, t *testing.T, n int) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		s, err := x.homes[x.active].Ask(ctx)
+		if err != nil {
+			continue
+		}
+		there := 0
+		for _, g := range s.Gateways {
+			if !g.Lost {
+				there++
+			}
+		}
+		if there >= n {
+			return
+		}
+	}
+	x.logs(t)
+	t.Fatalf("no %d gateways have joined within a minute", n)
+}
+
+func (x *turn) logs(t *testing.T) {
+	t.Helper()
+	for _, h := range x.homes {
+		b, _ := os.ReadFile(filepath.Join(h.Dir, "serve.log")) // without it there is less to tell
+		t.Logf("%s:\n%s", h.Dir, b[max(0, len(b)-4000):])
+	}
+}
+
+// other is a server that has no keys at present.
+func (x *together) other() int { return (x.active + 1) % len(x.homes) }
+
+// roam sends until drained, and comes to another door every few seconds.
+func (x *together) roam(ctx context.Context, d *device) {
+	for ctx.Err() == nil {
+		select {
+		case <-d.drain:
+			d.run(ctx)
+			return
+		default:
+		}
+		stay, cancel := context.WithTimeout(ctx, 2*time.Second+time.Duration(rand.Int64N(int64(time.Second))))
+		d.run(stay)
+		cancel()
+	}
+}
+
+// TestTogether: three servers with one installation, each with its door open.
+// Devices come to any of them, and to another one every few seconds; whichever
+// server is killed, stopped in order or paused, with the keys or without, nothing
+// that was acknowledged is lost or there twice, who was revoked is gone from every
+// door within 5 s, and the ledger has one history (design, section 8).
+func TestTogether(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds, starts and kills servers")
+	}
+	hows := []string{
+		"a server without the keys killed", "the server with the keys killed", "a server without the keys paused for 8 s",
+		"the server with the keys stopped in order", "the server with the keys paused for 8 s", "without PostgreSQL for a moment", "without a NATS server",
+	}
+	rounds := len(hows)
+	if n, err := strconv.Atoi(os.Getenv("TOGETHER")); err == nil {
+		rounds = n
+	}
+	ctx := t.Context()
+	servers, db, nats := newTurn(ctx, t, "link: 127.0.0.1:0\n")
+	x := &together{turn: servers}
+	first := x.homes[0]
+	dir := filepath.Dir(first.Dir)
+	x.next(ctx, t)
+	go x.watch(ctx)
+	x.joined(ctx, t, 2)
+	if err := first.Publish(ctx, "soak.yaml", declared); err != nil {
+		t.Fatal(err)
+	}
+	const n = 6
+	var ids []core.DeviceID
+	for i := range n {
+		ids = append(ids, core.DeviceID(fmt.Sprintf("soak-%02d", i)))
+	}
+	for i := range rounds {
+		ids = append(ids, core.DeviceID(fmt.Sprintf("stolen-%02d", i)))
+	}
+	units, err := first.Enrol(ctx, "soak", ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := filepath.Join(dir, "acked")
+	b, err := openBook(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	load, stopLoad := context.WithCancel(ctx)
+	defer stopLoad()
+	drain := make(chan struct{})
+	var wg, stolen sync.WaitGroup
+	devices := make([]*device, len(units))
+	for i, u := range units {
+		conf, err := first.TLS(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		devices[i] = &device{id: u.ID, number: i, tls: conf, door: x.anyDoor, book: b, window: 8, every: 5 * time.Millisecond, drain: drain}
+		if i < n {
+			wg.Go(func() { x.roam(load, devices[i]) })
+		} else {
+			devices[i].every = 50 * time.Millisecond
+			stolen.Go(func() { devices[i].run(load) })
+		}
+	}
+	r := &result{Devices: n}
+	var longest time.Duration
+	revoked := map[string]time.Time{}
+	for round := range rounds {
+		time.Sleep(3 * time.Second)
+		before := b.count()
+		at, other, how := x.active, x.other(), hows[round%len(hows)]
+		switch round % len(hows) {
+		case 0:
+			err = x.homes[other].Kill()
+		case 1:
+			err = x.homes[at].Kill()
+		case 2:
+			err = syscall.Kill(x.homes[other].PID(), syscall.SIGSTOP)
+		case 3:
+			err = x.homes[at].Stop()
+		case 4:
+			err = syscall.Kill(x.homes[at].PID(), syscall.SIGSTOP)
+		case 5:
+			if err = db.Stop("immediate"); err == nil {
+				err = db.Run()
+			}
+		case 6:
+			nats.Kill(round % 3)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if round%len(hows) == 4 {
+			time.Sleep(8 * time.Second) // PostgreSQL still knows its session: it is nobody else's turn
+			if err := syscall.Kill(x.homes[at].PID(), syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if round%len(hows) == 5 {
+			time.Sleep(6 * time.Second) // for as long as whoever served may go on at the most
+		}
+		now, took := x.next(ctx, t)
+		longest = max(longest, took)
+		// Whoever has the keys by now revokes one, whatever goes on elsewhere.
+		name := fmt.Sprintf("stolen-%02d", round)
+		if _, err := x.homes[now].Run(ctx, "device", "revoke", name, "--reason", "stolen from a van"); err != nil {
+			t.Fatal(err)
+		}
+		revoked[name] = time.Now()
+		switch round % len(hows) {
+		case 0:
+			err = x.homes[other].Launch()
+		case 1, 3:
+			if now == at {
+				t.Error("a server that had ended has the keys")
+			}
+			err = x.homes[at].Launch()
+		case 2:
+			time.Sleep(8*time.Second - time.Since(began))
+			err = syscall.Kill(x.homes[other].PID(), syscall.SIGCONT)
+		case 6:
+			nats.Run(round % 3)
+		}
+		if err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Fatal(err)
+		}
+		x.joined(ctx, t, 2)
+		for end := time.Now().Add(30 * time.Second); b.count() < before+100; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				x.logs(t)
+				t.Fatalf("%s: %d readings acknowledged, %d before", how, b.count(), before)
+			}
+		}
+		t.Logf("%s: server %d has the keys after %s, all three serve after %s; %d readings acknowledged before", how, now, took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), before)
+	}
+	time.Sleep(6 * time.Second)
+	close(drain)
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(60 * time.Second):
+		x.logs(t)
+		t.Fatal("some readings have no acknowledgement a minute after the last round")
+	}
+	stopLoad()
+	stolen.Wait()
+	all := b.until(time.Now().UnixMicro())
+	for name, when := range revoked {
+		got := all[core.DeviceID(name)]
+		if in := len(b.until(when.Add(5 * time.Second).UnixMicro())[core.DeviceID(name)]); in != len(got) || in == 0 {
+			t.Errorf("%d readings of %s acknowledged, %d of them more than 5 s after it was revoked", len(got), name, len(got)-in)
+		}
+	}
+	if err := b.close(); err != nil {
+		t.Fatal(err)
+	}
+	h := x.homes[x.active]
+	if err := compare(ctx, h, list, devices[:n], r); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d rounds, the longest took %s: %+v", rounds, longest.Round(time.Millisecond), *r)
+	if r.Lost+r.Changed+r.Strange+r.Twice+r.Reordered > 0 || r.Acked < 100*rounds || r.Refused > 0 {
+		t.Errorf("of %d acknowledged %d are lost; stored: %d changed, %d never sent, %d twice, %d out of order", r.Acked, r.Lost, r.Changed, r.Strange, r.Twice, r.Reordered)
+	}
+	if _, err := h.Run(ctx, "ledger", "verify"); err != nil {
+		t.Error(err)
+	}
+	for _, h := range x.homes {
+		b, err := os.ReadFile(filepath.Join(h.Dir, "serve.log"))
+		if err != nil || strings.Contains(string(b), "panic") || strings.Contains(string(b), "DATA RACE") {
+			t.Errorf("%s: %v:\n%s", h.Dir, err, b[max(0, len(b)-4000):])
+		}
+	}
+}
