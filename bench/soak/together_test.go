@@ -20,26 +20,33 @@ import (
 // together is a turn whose servers that wait take devices in.
 type together struct {
 	*turn
-	mu   sync.Mutex // guards open
-	open []string   // the doors that the keeper knows
+	mu   sync.Mutex     // guards open
+	open []string       // the doors that the keeper knows
+	at   map[int]string // the same, by the number of the server
 }
 
 // watch keeps the list of doors, from whoever has the keys.
 func (x *together) watch(ctx context.Context) {
 	for ctx.Err() == nil {
-		for _, h := range x.homes {
+		for i, h := range x.homes {
 			s, err := h.Ask(ctx)
 			if err != nil {
 				continue
 			}
-			open := []string{s.Devices}
+			open, at := []string{s.Devices}, map[int]string{i: s.Devices}
 			for _, g := range s.Gateways {
-				if !g.Lost {
-					open = append(open, g.Devices)
+				if g.Lost {
+					continue
+				}
+				open = append(open, g.Devices)
+				for j, other := range x.homes { // a gateway's name ends with its data folder
+					if strings.Contains(g.Name, other.Dir+"/") {
+						at[j] = g.Devices
+					}
 				}
 			}
 			x.mu.Lock()
-			x.open = open
+			x.open, x.at = open, at
 			x.mu.Unlock()
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -54,6 +61,13 @@ func (x *together) anyDoor() string {
 		return ""
 	}
 	return x.open[rand.IntN(len(x.open))]
+}
+
+// doorOf is that of one server; "" while it takes nobody in.
+func (x *together) doorOf(i int) string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.at[i]
 }
 
 // joined waits until n gateways take devices in.
@@ -137,7 +151,7 @@ func TestTogether(t *testing.T) {
 	for i := range n {
 		ids = append(ids, core.DeviceID(fmt.Sprintf("soak-%02d", i)))
 	}
-	for i := range rounds {
+	for i := range rounds * len(x.homes) { // one at each door, for each round
 		ids = append(ids, core.DeviceID(fmt.Sprintf("stolen-%02d", i)))
 	}
 	units, err := first.Enrol(ctx, "soak", ids)
@@ -164,6 +178,7 @@ func TestTogether(t *testing.T) {
 			wg.Go(func() { x.roam(load, devices[i]) })
 		} else {
 			devices[i].every = 50 * time.Millisecond
+			devices[i].door = func() string { return x.doorOf(i % len(x.homes)) }
 			stolen.Go(func() { devices[i].run(load) })
 		}
 	}
@@ -208,11 +223,13 @@ func TestTogether(t *testing.T) {
 		now, took := x.next(ctx, t)
 		longest = max(longest, took)
 		// Whoever has the keys by now revokes one, whatever goes on elsewhere.
-		name := fmt.Sprintf("stolen-%02d", round)
-		if _, err := x.homes[now].Run(ctx, "device", "revoke", name, "--reason", "stolen from a van"); err != nil {
-			t.Fatal(err)
+		for i := range x.homes {
+			name := fmt.Sprintf("stolen-%02d", round*len(x.homes)+i)
+			if _, err := x.homes[now].Run(ctx, "device", "revoke", name, "--reason", "stolen from a van"); err != nil {
+				t.Fatal(err)
+			}
+			revoked[name] = time.Now()
 		}
-		revoked[name] = time.Now()
 		switch round % len(hows) {
 		case 0:
 			err = x.homes[other].Launch()

@@ -48,6 +48,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		count("store_connection_waits_total", "Times that something waited for a connection to the database of the store.", st.Waits)
 		gauge("store_trouble", "1 while the database of the store cannot be used, else 0.", float64(number(st.Trouble != nil)))
 	}
+	if c.s.links.Keeper != nil {
+		for _, x := range c.s.links.Gateways() {
+			gauge("joined_gateway_sessions", "Devices' sessions at a server that takes devices in for this one.", float64(x.Sessions), "gateway", x.Name)
+			gauge("joined_gateway_lost", "1 while a server that took devices in for this one is not heard of, else 0.", float64(number(x.Lost)), "gateway", x.Name)
+			count("joined_gateway_accepted_total", "Readings that a server accepted for this one, since it was started.", x.Accepted, "gateway", x.Name)
+			count("joined_gateway_refused_total", "Messages that a server refused for this one, since it was started.", x.Refused, "gateway", x.Name)
+		}
+	}
 	g := c.s.gateway.Stats()
 	gauge("gateway_connections", "TCP connections open now at the devices' door.", float64(g.Open))
 	gauge("gateway_sessions", "Devices' sessions now.", float64(g.Sessions))

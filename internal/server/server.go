@@ -225,7 +225,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	if err = s.openJournal(ctx); err != nil {
 		return err
 	}
-	if s.intake, err = telemetry.NewIntake(telemetry.IntakeDeps{Keys: s.ring, Journal: s.journal, Now: s.opt.Now, Log: s.log}); err != nil {
+	if s.intake, err = telemetry.NewIntake(telemetry.IntakeDeps{Keys: s.ring, Journal: s.takes(), Now: s.opt.Now, Log: s.log}); err != nil {
 		return err
 	}
 	if err := s.openTelemetry(ctx); err != nil {
@@ -383,7 +383,7 @@ func (s *server) serve(ctx context.Context) error {
 		if err := s.announce(ctx, d.link); err != nil {
 			return err
 		}
-		part("link to gateways", func() error { return s.links.Serve(jobsCtx, d.link) })
+		part("link to gateways", func() error { return s.links.Serve(jobsCtx, newCrowd(maxLinkConnections, maxLinkPerSource).at(d.link)) })
 	}
 	if s.c.Turns {
 		part("sight of the database", func() error { return s.watchTurn(ctx) })

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/store"
+	"github.com/hawser-iot/hawser/internal/telemetry"
 )
 
 // Several servers may have one installation and take turns: one serves, the
@@ -82,6 +83,16 @@ func anothersTurn(err error) bool {
 }
 
 const reasonUnseen = "database-unseen"
+
+// takes is the journal for what devices send: one that takes nothing while it is
+// not known whose turn it is. A process that was paused looks at the time here,
+// before anything else of it does.
+func (s *server) takes() telemetry.Journal {
+	if !s.c.Turns {
+		return s.journal
+	}
+	return freshJournal{s.journal, func() bool { return s.store.Unseen() < turnSight }}
+}
 
 // watchTurn ends with an error when the database was not seen for too long.
 func (s *server) watchTurn(ctx context.Context) error {

@@ -39,6 +39,13 @@ type linked struct {
 // theirs begin with a host.
 const ownPlace = "/here"
 
+// maxLinkConnections and maxLinkPerSource bound who dials the link: a server
+// keeps a connection or two.
+const (
+	maxLinkConnections = 128
+	maxLinkPerSource   = 32
+)
+
 // checkLink holds what gateways rest on.
 func (c *Config) checkLink() error {
 	if c.Link == "" {
