@@ -29,7 +29,9 @@ type together struct {
 func (x *together) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		for i, h := range x.homes {
-			s, err := h.Ask(ctx)
+			ask, cancel := context.WithTimeout(ctx, 2*time.Second)
+			s, err := h.Ask(ask)
+			cancel()
 			if err != nil {
 				continue
 			}
@@ -74,7 +76,9 @@ func (x *together) doorOf(i int) string {
 func (x *together) joined(ctx context.Context, t *testing.T, n int) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		s, err := x.homes[x.active].Ask(ctx)
+		ask, cancel := context.WithTimeout(ctx, 2*time.Second)
+		s, err := x.homes[x.active].Ask(ask)
+		cancel()
 		if err != nil {
 			continue
 		}

@@ -72,6 +72,16 @@ func (c *conn) decide(token uint32, code mqtt.ReasonCode, reason uint8) {
 	c.mu.Unlock()
 }
 
+// giveUp says that the session ended over a message, so that nobody waits for its
+// decision, unless the journal brings one.
+func (c *conn) giveUp(token uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.ring.at(token); s.state == undecided {
+		s.state = hopeless
+	}
+}
+
 // foretell sets the code of a slot whose decision is still being recorded.
 func (c *conn) foretell(token uint32, code mqtt.ReasonCode, reason uint8) {
 	c.mu.Lock()

@@ -15,6 +15,7 @@ import (
 	"github.com/hawser-iot/hawser/internal/identity"
 	"github.com/hawser-iot/hawser/internal/mqtt"
 	"github.com/hawser-iot/hawser/internal/store"
+	"github.com/hawser-iot/hawser/internal/telemetry"
 )
 
 // keptSessions is a Memory on the door's store.
@@ -225,4 +226,25 @@ func TestDoubt(t *testing.T) {
 	}
 	x.g.Doubt(false)
 	x.connect(cert, mqtt.V5, "one")
+}
+
+// troubled is an intake whose journal takes nothing.
+type troubled struct{ Intake }
+
+func (troubled) Message(*telemetry.Source, []byte, []byte, telemetry.Completion, uint64) telemetry.Verdict {
+	return telemetry.Verdict{Action: telemetry.Trouble, Reason: telemetry.ReasonTrouble}
+}
+
+// TestStopInTrouble: a gateway whose journal takes nothing stops at once: nobody
+// waits for a decision that will not come.
+func TestStopInTrouble(t *testing.T) {
+	d := newDoor(t, func(d *door) { d.wrap = func(p *Deps) { p.Intake = troubled{p.Intake} } })
+	c := d.connect(d.enrol("lamp-1"), mqtt.V5, "x")
+	c.publish(1, "telemetry/light", level(1))
+	time.Sleep(100 * time.Millisecond) // it is being tried
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := d.g.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
 }

@@ -177,6 +177,7 @@ func (c *conn) publish(b *burst) bool {
 		return false
 	}
 	if !c.pause(b, len(p.Payload)) {
+		c.giveUp(token)
 		return false
 	}
 	if one.again {
@@ -191,7 +192,11 @@ func (c *conn) publish(b *burst) bool {
 		g.count.duplicates.Add(1)
 		free = c.wasSent(p.ID)
 	}
-	return c.message(b, token, topic, free)
+	if !c.message(b, token, topic, free) {
+		c.giveUp(token)
+		return false
+	}
+	return true
 }
 
 // message authorises and judges one message. It is called for every PUBLISH

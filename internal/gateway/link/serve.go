@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -31,6 +32,7 @@ func (k *Keeper) Serve(ctx context.Context, l net.Listener) error {
 	s := &http.Server{
 		Handler: k.handler(), TLSConfig: conf, ReadHeaderTimeout: askTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    slog.NewLogLogger(k.d.Log.Handler(), slog.LevelDebug), // who does not have the key: it is counted nowhere, because only servers reach it
 		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: 10_000, SendPingTimeout: time.Second, PingTimeout: time.Second},
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() }) // gateways find the next keeper by themselves
