@@ -83,6 +83,7 @@ founder.`,
 						{"enrolment, checkpoint, health (HTTPS)", s.HTTPS},
 						{"devices connected", fmt.Sprint(s.Connected)},
 					})
+					printGateways(w, s.Gateways)
 					fmt.Fprintln(w)
 					printCounts(w, s.Counts)
 				})
@@ -120,4 +121,22 @@ instructions. It fails when there is an error.`,
 			},
 		},
 	}
+}
+
+// printGateways shows the servers that take devices in for the one that has the
+// keys.
+func printGateways(w io.Writer, all []api.Gateway) {
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	var rows [][]string
+	for _, g := range all {
+		sessions := fmt.Sprint(g.Sessions)
+		if g.Lost {
+			sessions = "not heard of: takes nobody in"
+		}
+		rows = append(rows, []string{g.Name, g.Devices, sessions})
+	}
+	table(w, []string{"gateway", "devices", "sessions"}, rows)
 }
