@@ -126,6 +126,9 @@ func (c *conn) send(b []byte) {
 // leave at once, because that one looks again before it stops. It never waits
 // for the client. scratch is memory to write from; it is returned for reuse.
 func (c *conn) flush(scratch []byte) []byte {
+	if k := c.g.deps.Knows; k != nil && !k() {
+		c.withholdAcks()
+	}
 	c.mu.Lock()
 	c.queued = false
 	if c.flushing {
@@ -151,6 +154,16 @@ func (c *conn) flush(scratch []byte) []byte {
 	c.flushing = false
 	c.mu.Unlock()
 	return scratch
+}
+
+// withholdAcks ends the session without another acknowledgement.
+func (c *conn) withholdAcks() {
+	c.mu.Lock()
+	if !c.ring.empty() {
+		c.ring.at(c.ring.head).state = hopeless
+	}
+	c.mu.Unlock()
+	c.end(endDoubt, mqtt.ServerBusy, nil)
 }
 
 // collect takes what may be written now. The lock is held.

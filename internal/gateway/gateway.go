@@ -109,7 +109,8 @@ type Intake interface {
 }
 
 // Deps are what the gateway needs. All are required but Config, Legacy,
-// Children, Downlink, Memory, Sessions, Trouble, Authority and Log.
+// Children, Downlink, Memory, Sessions, Trouble,
+// Knows, Authority and Log.
 type Deps struct {
 	Config      Config
 	Environment core.Environment
@@ -129,6 +130,9 @@ type Deps struct {
 	// Trouble says why the journal takes nothing at present; nil: not known,
 	// or nothing is wrong. It chooses what 5.0 clients are told.
 	Trouble func() error
+	// Knows reports whether it is known who is welcome; nil: always. It is asked
+	// before acknowledgements are written.
+	Knows func() bool
 	// Authority says what a device may name; nil: Rules.
 	Authority Authority
 	Now       func() time.Time

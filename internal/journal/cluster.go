@@ -83,7 +83,7 @@ const askTimeout = 3 * time.Second
 
 // startAway opens the stream in a cluster, or makes it.
 func startAway(ctx context.Context, opt Options) (_ *engine, err error) {
-	e := &engine{away: opt.Cluster, name: opt.Cluster.Stream}
+	e := &engine{away: opt.Cluster, name: opt.Cluster.Stream, may: opt.may}
 	e.alive, e.kill = context.WithCancelCause(context.Background())
 	defer func() {
 		if err != nil {
@@ -195,6 +195,9 @@ const insistEvery = 2 * time.Second
 func (e *engine) insist(ctx context.Context, batch []byte) (*jetstream.PubAck, error) {
 	name := rand.Text()
 	for {
+		if err := e.may(); err != nil {
+			return nil, err
+		}
 		try, cancel := context.WithTimeout(ctx, insistEvery)
 		ack, err := e.js.Publish(try, e.subject(), batch, jetstream.WithMsgID(name), jetstream.WithRetryAttempts(0))
 		cancel()

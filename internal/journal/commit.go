@@ -94,12 +94,33 @@ func (j *Journal) gather() {
 // commit writes one batch to disk.
 func (j *Journal) commit(b *batch) error {
 	finishBatch(b.buf, b.records)
+	if err := j.opt.may(); err != nil {
+		return err
+	}
 	e, last := j.current()
 	seq, err := e.publish(b.buf, j.opt.CommitTimeout)
 	if err != nil {
 		return err
 	}
-	return j.advance(e, last, seq)
+	if err := j.advance(e, last, seq); err != nil {
+		return err
+	}
+	return j.opt.may() // this process may have been paused
+}
+
+// barredError is why Options.May lets nothing be written.
+type barredError struct{ why error }
+
+func (e *barredError) Error() string { return e.why.Error() }
+func (e *barredError) Unwrap() error { return e.why }
+
+func (o *Options) may() error {
+	if o.May != nil {
+		if err := o.May(); err != nil {
+			return &barredError{err}
+		}
+	}
+	return nil
 }
 
 // advance notes that seq was committed after last.
@@ -135,6 +156,9 @@ func (j *Journal) fail(b *batch, err error) {
 
 // classify makes of an error of the store what the gateway and doctor see.
 func (j *Journal) classify(err error) error {
+	if barred, ok := errors.AsType[*barredError](err); ok {
+		return barred.why
+	}
 	switch {
 	case errors.Is(err, ErrDisk):
 		return ErrDisk
@@ -177,7 +201,10 @@ func (j *Journal) room(more int64) error {
 // being closed.
 func (j *Journal) heal(err error) bool {
 	var well bool
+	_, barred := errors.AsType[*barredError](err)
 	switch {
+	case barred: // the store is well
+		well = j.until(func() bool { return j.opt.may() == nil })
 	case errors.Is(err, ErrDisk): // nothing was tried: the store is well
 		well = j.until(func() bool { return j.room(2*maxBatchBytes) == nil })
 	case isFull(err):

@@ -26,10 +26,11 @@ const (
 // (embedded) or elsewhere (cluster). It is replaced as a whole when it has
 // failed.
 type engine struct {
-	home        *embedded  // nil: the servers are elsewhere
-	away        *Cluster   // nil: the server is in this process
-	name        string     // of the stream and its subject
-	conn        *nats.Conn // the committer's, and for management
+	home        *embedded    // nil: the servers are elsewhere
+	away        *Cluster     // nil: the server is in this process
+	may         func() error // see Options.May; nil while the server is in this process
+	name        string       // of the stream and its subject
+	conn        *nats.Conn   // the committer's, and for management
 	js          jetstream.JetStream
 	stream      jetstream.Stream
 	incarnation string

@@ -35,8 +35,12 @@ type Options struct {
 	// Cluster, if set, is where the records are; Dir then holds only how far
 	// they had come.
 	Cluster *Cluster
-	Log     *slog.Logger     // nil: nowhere
-	Now     func() time.Time // required
+	// May, if set, is asked before each batch is written, and again before its
+	// records are acknowledged: an error says why this process may do neither
+	// now. What was written between the two stays, and is not acknowledged.
+	May func() error
+	Log *slog.Logger     // nil: nowhere
+	Now func() time.Time // required
 
 	ending chan struct{} // closed by Close
 }

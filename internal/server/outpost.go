@@ -136,11 +136,11 @@ func (p *outpost) open(ctx context.Context, home link.Welcome) (err error) {
 	if _, err := os.Stat(filepath.Join(dir, "jetstream")); err == nil {
 		return core.E(core.Conflict, "journal-not-filed", "a journal of this server's own lies in "+dir, "let this server have its turn once: it files what is there")
 	}
-	if p.journal, err = journal.Open(ctx, journal.Options{Dir: dir, MaxBytes: p.c.JournalMaxBytes, Log: p.log, Now: p.o.Now, Cluster: p.c.cluster(home.Installation)}); err != nil {
+	if p.journal, err = journal.Open(ctx, journal.Options{Dir: dir, MaxBytes: p.c.JournalMaxBytes, Log: p.log, Now: p.o.Now, Cluster: p.c.cluster(home.Installation), May: p.may}); err != nil {
 		return err
 	}
 	p.keys = seal.NewBorrowed(p.link, p.o.Now)
-	if p.intake, err = telemetry.NewIntake(telemetry.IntakeDeps{Keys: p.keys, Journal: freshJournal{p.journal, p.link.Fresh}, Now: p.o.Now, Log: p.log}); err != nil {
+	if p.intake, err = telemetry.NewIntake(telemetry.IntakeDeps{Keys: p.keys, Journal: p.journal, Now: p.o.Now, Log: p.log}); err != nil {
 		return err
 	}
 	if p.gateway, err = gateway.New(gateway.Deps{
@@ -151,7 +151,7 @@ func (p *outpost) open(ctx context.Context, home link.Welcome) (err error) {
 		},
 		Environment: home.Environment, Certificate: cert.GetCertificate, DeviceCAs: p.ca.ClientPool,
 		Identity: p.link, Legacy: p.link, Intake: p.intake, Children: p.link, Downlink: p.link, Memory: p.link, Sessions: p.link,
-		Trouble: p.trouble, Now: p.o.Now, Log: p.log,
+		Trouble: p.trouble, Knows: p.link.Fresh, Now: p.o.Now, Log: p.log,
 	}); err != nil {
 		return err
 	}
@@ -221,29 +221,19 @@ func (p *outpost) rereadCA(ctx context.Context) {
 	}
 }
 
-func (p *outpost) trouble() error {
+func (p *outpost) trouble() error { return p.journal.State().Trouble }
+
+// may lets nothing into the journal while it is not known who is welcome. A
+// process that was paused looks at the time here, before anything else of it
+// does.
+func (p *outpost) may() error {
 	if !p.link.Fresh() {
 		return errNotFresh
 	}
-	return p.journal.State().Trouble
+	return nil
 }
 
 var errNotFresh error = core.E(core.Unavail, "gateway-alone", "this gateway does not know who is welcome: the server that has the keys is not reached", "it takes devices in again by itself when it is")
-
-// freshJournal takes nothing while it is not known who is welcome. A process
-// that was paused looks at the time here, before anything else of it does.
-type freshJournal struct {
-	*journal.Journal
-	fresh func() bool
-}
-
-// Submit is Journal.Submit.
-func (j freshJournal) Submit(rec []byte, c telemetry.Completion, token uint64) error {
-	if !j.fresh() {
-		return errNotFresh
-	}
-	return j.Journal.Submit(rec, c, token)
-}
 
 // Begin is link.Door's.
 func (p *outpost) Begin(ctx context.Context, all []link.Policy) error {

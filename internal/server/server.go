@@ -225,7 +225,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	if err = s.openJournal(ctx); err != nil {
 		return err
 	}
-	if s.intake, err = telemetry.NewIntake(telemetry.IntakeDeps{Keys: s.ring, Journal: s.takes(), Now: s.opt.Now, Log: s.log}); err != nil {
+	if s.intake, err = telemetry.NewIntake(telemetry.IntakeDeps{Keys: s.ring, Journal: s.journal, Now: s.opt.Now, Log: s.log}); err != nil {
 		return err
 	}
 	if err := s.openTelemetry(ctx); err != nil {
@@ -247,7 +247,7 @@ func (s *server) open(ctx context.Context) (err error) {
 			ProductMessagesPerSecond: s.c.ProductMessagesPerSecond,
 		},
 		Environment: s.inst.Environment, Certificate: s.cert.GetCertificate, DeviceCAs: s.ca.ClientPool,
-		Identity: s.devices, Legacy: s.devices, Intake: s.intake, Children: &s.kin, Downlink: s.commands, Memory: memory{s}, Sessions: s.sessionsOf(), Authority: &s.reach, Trouble: func() error { return s.journal.State().Trouble }, Now: s.opt.Now, Log: s.log,
+		Identity: s.devices, Legacy: s.devices, Intake: s.intake, Children: &s.kin, Downlink: s.commands, Memory: memory{s}, Sessions: s.sessionsOf(), Authority: &s.reach, Trouble: func() error { return s.journal.State().Trouble }, Knows: s.knows(), Now: s.opt.Now, Log: s.log,
 	}); err != nil {
 		return err
 	}

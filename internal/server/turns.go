@@ -12,7 +12,6 @@ import (
 
 	"github.com/hawser-iot/hawser/internal/core"
 	"github.com/hawser-iot/hawser/internal/store"
-	"github.com/hawser-iot/hawser/internal/telemetry"
 )
 
 // Several servers may have one installation and take turns: one serves, the
@@ -84,14 +83,25 @@ func anothersTurn(err error) bool {
 
 const reasonUnseen = "database-unseen"
 
-// takes is the journal for what devices send: one that takes nothing while it is
-// not known whose turn it is. A process that was paused looks at the time here,
-// before anything else of it does.
-func (s *server) takes() telemetry.Journal {
+// sees reports whether it is known whose turn it is. A process that was paused
+// looks at the time here, before anything else of it does.
+func (s *server) sees() bool { return s.store.Unseen() < turnSight }
+
+// knows is what the gateway asks before it acknowledges; nil where there are no
+// turns.
+func (s *server) knows() func() bool {
 	if !s.c.Turns {
-		return s.journal
+		return nil
 	}
-	return freshJournal{s.journal, func() bool { return s.store.Unseen() < turnSight }}
+	return s.sees
+}
+
+// mayTake lets nothing into the journal while it is not known whose turn it is.
+func (s *server) mayTake() error {
+	if !s.sees() {
+		return core.E(core.Unavail, reasonUnseen, "the database has not answered for a while; another server may serve since", "see that PostgreSQL runs and can be reached")
+	}
+	return nil
 }
 
 // watchTurn ends with an error when the database was not seen for too long.

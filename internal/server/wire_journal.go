@@ -60,6 +60,9 @@ func (s *server) openJournal(ctx context.Context) (err error) {
 	opt := journal.Options{
 		Dir: filepath.Join(s.c.Data, "journal"), MaxBytes: s.c.JournalMaxBytes, Log: s.log, Now: s.opt.Now, Cluster: s.c.cluster(s.inst.ID),
 	}
+	if s.c.Turns {
+		opt.May = s.mayTake
+	}
 	note, here := filepath.Join(opt.Dir, awayFile), filepath.Join(opt.Dir, "jetstream")
 	_, elsewhere := os.Stat(note)
 	_, left := os.Stat(here)
