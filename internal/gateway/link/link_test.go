@@ -45,6 +45,7 @@ func (h *house) note(what string) error {
 func (h *house) Identify(context.Context, *x509.Certificate) (identity.Identified, error) {
 	return identity.Identified{Device: "lamp-1"}, h.note("identify")
 }
+
 func (h *house) Recheck(*x509.Certificate) (identity.Identified, error) {
 	return identity.Identified{Device: "lamp-1"}, h.note("recheck")
 }
@@ -57,16 +58,20 @@ func (h *house) RegisteredLeaf(*x509.Certificate) (bool, error) { return true, h
 func (h *house) IdentifyLeaf(context.Context, *x509.Certificate) (identity.Identified, error) {
 	return identity.Identified{}, h.note("identify-leaf")
 }
+
 func (h *house) RecheckLegacy(identity.Serial) (identity.Identified, error) {
 	return identity.Identified{}, h.note("recheck-legacy")
 }
+
 func (h *house) Vouched(core.DeviceID, []byte) *identity.Vouched {
 	_ = h.note("vouched")
 	return h.vouched
 }
+
 func (h *house) Propose(context.Context, core.DeviceID, core.DeviceID) error {
 	return h.note("propose")
 }
+
 func (h *house) SpokeForOthers(context.Context, core.DeviceID) error {
 	return h.note("spoke-for-others")
 }
@@ -82,9 +87,11 @@ func (h *house) SettingsDue(core.DeviceID, uint64) bool { return true }
 func (h *house) Settings(context.Context, core.DeviceID, core.Subject, uint64) (command.Message, bool, error) {
 	return command.Message{Number: 9}, true, h.note("settings")
 }
+
 func (h *house) SettingsTaken(context.Context, core.DeviceID, uint64) error {
 	return h.note("settings-taken")
 }
+
 func (h *house) Report(context.Context, core.DeviceID, core.Subject, []byte) error {
 	return h.note("report")
 }
@@ -125,6 +132,7 @@ func (d *door) Begin(_ context.Context, p []Policy) error {
 	d.do("begin " + string(p[0].Canonical))
 	return nil
 }
+
 func (d *door) Enforce(_ context.Context, p Policy) error {
 	d.do("enforce " + string(p.Canonical))
 	return nil
