@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -90,7 +91,7 @@ func startAway(ctx context.Context, opt Options) (_ *engine, err error) {
 			e.stop()
 		}
 	}()
-	if e.conn, err = e.connect("committer"); err != nil {
+	if e.conn, err = e.connect(ctx, "committer"); err != nil {
 		return nil, err
 	}
 	if e.js, err = jetstream.New(e.conn, jetstream.WithDefaultTimeout(askTimeout)); err != nil {
@@ -125,11 +126,49 @@ func passes(err error) bool {
 		errors.Is(err, jetstream.ErrNoStreamResponse)
 }
 
+// dialTimeout is for one server, to be reached and to say who it is.
+const dialTimeout = 5 * time.Second
+
+// dialer dials for a connection that somebody waits for. The client's own way
+// asks one server after another, each with its whole time, whoever has gone.
+type dialer struct {
+	mu      sync.Mutex
+	waiting context.Context // of who waits; without an end once the connection is there
+	unwatch func() bool     // of the last connection
+}
+
+// Dial dials, until nobody waits any more; a connection that is not there by then
+// is cut, whatever it is at.
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	d.mu.Lock()
+	ctx := d.waiting
+	d.mu.Unlock()
+	c, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	unwatch := context.AfterFunc(ctx, func() { _ = c.Close() }) // its reader is told
+	d.mu.Lock()
+	d.unwatch = unwatch
+	d.mu.Unlock()
+	return c, nil
+}
+
+// there says that the connection is; from now on the client alone cares for it.
+// It reports false when nobody waits any more.
+func (d *dialer) there() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.waiting = context.WithoutCancel(d.waiting)
+	return d.unwatch == nil || d.unwatch()
+}
+
 // connect dials one of the servers. The client goes over to another by itself;
 // what was asked meanwhile fails, and is treated as any failure.
-func (c *Cluster) connect(name string) (*nats.Conn, error) {
+func (c *Cluster) connect(ctx context.Context, name string) (*nats.Conn, error) {
+	d := &dialer{waiting: ctx}
 	opts := []nats.Option{
-		nats.Name("hawser " + name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.Timeout(5 * time.Second),
+		nats.Name("hawser " + name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.Timeout(dialTimeout), nats.SetCustomDialer(d),
 		nats.PingInterval(5 * time.Second), nats.MaxPingsOutstanding(2), nats.ReconnectBufSize(-1), // nothing waits unseen
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // what fails is seen by who asked
 	}
@@ -143,7 +182,12 @@ func (c *Cluster) connect(name string) (*nats.Conn, error) {
 		}
 		opts = append(opts, nats.Secure(conf))
 	}
-	return nats.Connect(strings.Join(c.Servers, ","), opts...)
+	conn, err := nats.Connect(strings.Join(c.Servers, ","), opts...)
+	if err == nil && !d.there() {
+		conn.Close()
+		return nil, ctx.Err()
+	}
+	return conn, err
 }
 
 func (c *Cluster) tls() (*tls.Config, error) {

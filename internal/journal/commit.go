@@ -294,6 +294,13 @@ func (j *Journal) restart() bool {
 func (j *Journal) startProven() (*engine, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
+	go func() { // whoever closes it waits for nobody who may never answer
+		select {
+		case <-j.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	e, err := startEngine(ctx, j.opt)
 	if err != nil {
 		return nil, err

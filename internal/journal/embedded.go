@@ -63,7 +63,7 @@ func startEmbedded(ctx context.Context, opt Options) (_ *engine, err error) {
 	if !srv.ReadyForConnections(startTimeout) || !srv.JetStreamEnabled() {
 		return nil, errors.New("the journal's store does not start; the log says why")
 	}
-	if e.conn, err = e.connect("committer"); err != nil {
+	if e.conn, err = e.connect(ctx, "committer"); err != nil {
 		return nil, err
 	}
 	if e.js, err = jetstream.New(e.conn); err != nil {

@@ -51,13 +51,13 @@ func startEngine(ctx context.Context, opt Options) (*engine, error) {
 }
 
 // connect makes a connection of its own, for one reader or the committer.
-func (e *engine) connect(name string) (*nats.Conn, error) {
+func (e *engine) connect(ctx context.Context, name string) (*nats.Conn, error) {
 	var c *nats.Conn
 	var err error
 	if e.home != nil {
 		c, err = e.home.connect(name)
 	} else {
-		c, err = e.away.connect(name)
+		c, err = e.away.connect(ctx, name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to the journal: %w", err)

@@ -144,7 +144,7 @@ func sequence(m *nats.Msg) uint64 {
 func (r *Reader) fetch(ctx context.Context, e *engine, durable uint64) error {
 	if r.engine != e {
 		r.Close()
-		conn, err := e.connect("reader")
+		conn, err := e.connect(ctx, "reader")
 		if err != nil {
 			return err
 		}
