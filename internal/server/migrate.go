@@ -217,7 +217,7 @@ func (m *migration) copy(ctx context.Context) (err error) {
 		sides[0].c, sides[1].c = sides[1].c, sides[0].c
 	}
 	for _, s := range sides {
-		if *s.at, err = openTelemetryStores(ctx, s.c, m.src.Mark()+m.dst.Mark(), time.Now); err != nil {
+		if *s.at, err = openTelemetryStores(ctx, s.c, m.src.For(m.dst.For(s.c.postgres())), time.Now); err != nil {
 			return err
 		}
 	}

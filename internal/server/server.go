@@ -65,6 +65,18 @@ type Addresses struct {
 // stopTime bounds an orderly stop.
 const stopTime = 20 * time.Second
 
+// giveWayTime bounds the stop of a server whose store is lost: another one waits
+// for the keys, and what is not acknowledged by now will not be.
+const giveWayTime = 2 * time.Second
+
+// stopIn is how long an orderly stop may take.
+func (s *server) stopIn() time.Duration {
+	if s.store != nil && s.store.LostWhy() != nil {
+		return giveWayTime
+	}
+	return stopTime
+}
+
 // server is everything that runs. It is wired in open and taken apart in close,
 // in the opposite order.
 type server struct {
@@ -178,6 +190,9 @@ func (s *server) run(ctx context.Context) error {
 	err := s.open(ctx)
 	if err == nil {
 		err = s.serve(ctx)
+	}
+	if s.store != nil && !errors.Is(err, s.store.LostWhy()) {
+		err = errors.Join(s.store.LostWhy(), err) // what else it failed by may only be what followed
 	}
 	return errors.Join(err, s.close())
 }
@@ -385,9 +400,6 @@ func (s *server) serve(ctx context.Context) error {
 		}
 		part("link to gateways", func() error { return s.links.Serve(jobsCtx, newCrowd(maxLinkConnections, maxLinkPerSource).at(d.link)) })
 	}
-	if s.c.Turns {
-		part("sight of the database", func() error { return s.watchTurn(ctx) })
-	}
 	part("devices' door", func() error { return s.gateway.Serve(ctx, d.mqtt) })
 	crowd := newCrowd(maxHTTPSConnections, maxHTTPSPerSource)
 	part("HTTPS door", func() error { return https.ServeTLS(crowd.at(d.https), "", "") })
@@ -438,7 +450,7 @@ func (s *server) serve(ctx context.Context) error {
 		_, _, _ = local.Close(), https.Close(), errors.Join(s.people.Close(), s.services.Close()) // closed again below, where it is told
 	})
 	defer cut.Stop()
-	stop, done := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	stop, done := context.WithTimeout(context.WithoutCancel(ctx), s.stopIn())
 	defer done()
 	err = errors.Join(err, stopAll(stop, s.gateway.Shutdown, local.Shutdown, https.Shutdown, s.people.Shutdown, s.services.Shutdown))
 	// Whoever did not end in time is cut: no handler may outlive the stores.
@@ -464,7 +476,7 @@ func stopAll(ctx context.Context, stops ...func(context.Context) error) error {
 // close gives everything back, last opened first.
 func (s *server) close() error {
 	var errs []error
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	ctx, cancel := context.WithTimeout(context.Background(), s.stopIn())
 	defer cancel()
 	if s.gateway != nil {
 		errs = append(errs, s.gateway.Shutdown(ctx))

@@ -78,10 +78,8 @@ func await(ctx context.Context, c *Config, o Options, log *slog.Logger, waits fu
 // anothersTurn reports whether a server ended, or did not begin, because another
 // has the installation or may have it.
 func anothersTurn(err error) bool {
-	return slices.Contains([]string{"data-in-use", "keyring-in-use", "database-taken", "database-gone", reasonUnseen}, core.ReasonOf(err))
+	return slices.Contains([]string{"data-in-use", "keyring-in-use", "database-taken", "database-gone", "database-unseen"}, core.ReasonOf(err))
 }
-
-const reasonUnseen = "database-unseen"
 
 // sees reports whether it is known whose turn it is. A process that was paused
 // looks at the time here, before anything else of it does.
@@ -99,26 +97,9 @@ func (s *server) knows() func() bool {
 // mayTake lets nothing into the journal while it is not known whose turn it is.
 func (s *server) mayTake() error {
 	if !s.sees() {
-		return core.E(core.Unavail, reasonUnseen, "the database has not answered for a while; another server may serve since", "see that PostgreSQL runs and can be reached")
+		return store.ErrUnseen(s.store.Unseen())
 	}
 	return nil
-}
-
-// watchTurn ends with an error when the database was not seen for too long.
-func (s *server) watchTurn(ctx context.Context) error {
-	t := time.NewTicker(turnSight / 16)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-		}
-		if unseen := s.store.Unseen(); unseen > turnSight {
-			return core.E(core.Unavail, reasonUnseen, fmt.Sprintf("the database has not answered for %s; another server may serve since", unseen.Round(100*time.Millisecond)),
-				"see that PostgreSQL runs and can be reached; this server serves again when it can, if no other does")
-		}
-	}
 }
 
 // checkTurns holds what taking turns rests on.

@@ -28,7 +28,7 @@ type telemetryStores struct {
 
 // openTelemetryStores is the one place that chooses. What is open when it
 // fails is closed.
-func openTelemetryStores(ctx context.Context, c *Config, mark string, now func() time.Time) (t telemetryStores, err error) {
+func openTelemetryStores(ctx context.Context, c *Config, po store.PGOptions, now func() time.Time) (t telemetryStores, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.close())
@@ -54,8 +54,7 @@ func openTelemetryStores(ctx context.Context, c *Config, mark string, now func()
 		t.kept = kept
 		return t, nil
 	}
-	po := c.postgres()
-	po.App, po.Mark = "hawser telemetry", mark
+	po.App = "hawser telemetry"
 	pool, err := store.OpenPG(ctx, po)
 	if err != nil {
 		return t, err

@@ -13,7 +13,11 @@ import (
 
 // storeOf is the store that a configuration names.
 func storeOf(c *Config) store.Options {
-	return store.Options{Dir: c.Data, Postgres: c.postgres()}
+	o := store.Options{Dir: c.Data, Postgres: c.postgres()}
+	if c.Turns {
+		o.Postgres.Sight = turnSight
+	}
+	return o
 }
 
 // orStore is the second half of what a server holds, for an error.

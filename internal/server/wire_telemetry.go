@@ -30,7 +30,7 @@ type telemetryParts struct {
 
 func (s *server) openTelemetry(ctx context.Context) (err error) {
 	t := &s.telem
-	if t.telemetryStores, err = openTelemetryStores(ctx, s.c, s.store.Mark(), s.opt.Now); err != nil {
+	if t.telemetryStores, err = openTelemetryStores(ctx, s.c, s.store.For(s.c.postgres()), s.opt.Now); err != nil {
 		return err
 	}
 	up, see := update[telemetry.ProjectionTx](s.store), view[telemetry.ProjectionTx](s.store)

@@ -35,9 +35,14 @@ type PGOptions struct {
 	// Patience is how long one statement may take, 0 for a minute. What takes
 	// longer is ended, here and at the server.
 	Patience time.Duration
-	// Mark, if given, is Store.Mark of the store that the connections work for:
+	// Mark, if given, is of the store that the connections work for (Store.For):
 	// none comes about any more once another server has taken the database.
 	Mark string
+	// Sight, if given, is for how long a store goes on without an answer of the
+	// database that it is ours: it is lost then (Store.Lost).
+	Sight time.Duration
+	// Lines, if given, are what its connections are counted among.
+	Lines *Lines
 }
 
 func (o PGOptions) patience() time.Duration {
@@ -104,7 +109,7 @@ func pgConfig(o PGOptions) (*pgxpool.Config, error) {
 		return nil, bad(nil, "no PostgreSQL database is named", "write postgres://user@host/database")
 	}
 	cc.ConnectTimeout = pgConnect
-	cc.DialFunc = patientDial(cc.DialFunc, o.patience()+pgConnect)
+	cc.DialFunc = patientDial(cc.DialFunc, o.patience()+pgConnect, o.Lines)
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	set := map[string]string{
 		"application_name": o.App, "client_encoding": "UTF8", "timezone": "UTC", "search_path": "public",

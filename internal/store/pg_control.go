@@ -40,6 +40,7 @@ const (
 )
 
 func (s *Store) openPG(ctx context.Context, o PGOptions) error {
+	o.Lines = &Lines{}
 	p := &pgControl{o: o, writer: make(chan struct{}, 1), lost: make(chan struct{}), mark: make([]byte, 16)}
 	_, _ = rand.Read(p.mark) // never fails
 	s.pg = p                 // whatever is open is closed with the store
@@ -57,6 +58,7 @@ func (s *Store) openPG(ctx context.Context, o PGOptions) error {
 	p.w = stdlib.OpenDBFromPool(p.wpool)
 	p.w.SetMaxIdleConns(0) // the pool below keeps them
 	p.writer <- struct{}{}
+	p.fence.seen = time.Now() // migrating may have taken long
 	err = inEngineTx(ctx, p.w, postgresEngine, nil, func(t *Tx) error { return p.take(ctx, t, s.moved) })
 	if err != nil {
 		return fmt.Errorf("open the control database: %w", pgTrouble(err))
@@ -102,13 +104,14 @@ func (p *pgControl) sendAway(ctx context.Context) error {
 	return err
 }
 
-// Mark names this process to connections that work for the store elsewhere; ""
-// with the embedded engine.
-func (s *Store) Mark() string {
-	if s.pg == nil {
-		return ""
+// For gives the options of connections that work for the store elsewhere: they
+// come about only while it may write, and end when it is lost. With the embedded
+// engine they stay as they are.
+func (s *Store) For(o PGOptions) PGOptions {
+	if s.pg != nil {
+		o.Mark, o.Lines = hex.EncodeToString(s.pg.mark), s.pg.o.Lines
 	}
-	return hex.EncodeToString(s.pg.mark)
+	return o
 }
 
 func errTaken() error {
@@ -132,8 +135,9 @@ func (p *pgControl) take(ctx context.Context, t *Tx, movedToo bool) error {
 }
 
 // Lost is closed when this process must not go on with the store: another one
-// has taken the database, or what is in memory may differ from what it holds.
-// LostWhy then says which. The embedded engine never loses its store.
+// has taken the database, or may have it since nobody answered, or what is in
+// memory may differ from what it holds. LostWhy then says which, and no connection
+// to the database is left. The embedded engine never loses its store.
 func (s *Store) Lost() <-chan struct{} {
 	if s.pg == nil {
 		return nil
@@ -164,6 +168,7 @@ func (p *pgControl) lose(err error) error {
 	if p.lostWhy() == nil {
 		p.why = err
 		close(p.lost)
+		p.o.Lines.cut()
 	}
 	return p.why
 }
@@ -323,6 +328,8 @@ func (p *pgControl) outcome(ctx context.Context) (committed bool, err error) {
 			return status.String == "committed", nil
 		}
 		select {
+		case <-p.lost:
+			return false, p.why
 		case <-ctx.Done():
 			return false, errors.Join(ctx.Err(), err)
 		case <-time.After(200 * time.Millisecond):

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/hawser-iot/hawser/internal/core"
 )
 
 // pgFence is a lock on the database that lives as long as one session of it.
@@ -95,10 +97,14 @@ func (f *pgFence) connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// keep watches the session and takes the lock again when it broke.
+// keep watches the session and takes the lock again when it broke. A question
+// may hang, so that how long there was no answer is watched apart.
 func (f *pgFence) keep(p *pgControl) {
 	ctx, stop := context.WithCancel(context.Background())
 	f.stop = stop
+	if f.o.Sight > 0 {
+		f.done.Go(func() { f.watch(ctx, p) })
+	}
 	f.done.Go(func() {
 		tick := time.NewTicker(pgFencePulse)
 		defer tick.Stop()
@@ -111,6 +117,31 @@ func (f *pgFence) keep(p *pgControl) {
 			}
 		}
 	})
+}
+
+// watch gives the store up when the database was not seen for too long.
+func (f *pgFence) watch(ctx context.Context, p *pgControl) {
+	tick := time.NewTicker(f.o.Sight / 16)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.lost:
+			return
+		case <-tick.C:
+		}
+		if unseen := f.unseen(); unseen > f.o.Sight {
+			_ = p.lose(ErrUnseen(unseen))
+		}
+	}
+}
+
+// ErrUnseen says that the database was not seen for so long that another server
+// may have it.
+func ErrUnseen(since time.Duration) error {
+	return core.E(core.Unavail, "database-unseen", fmt.Sprintf("the database has not answered for %s; another server may serve since", since.Round(100*time.Millisecond)),
+		"see that PostgreSQL runs and can be reached; this server serves again when it can, if no other does")
 }
 
 func (f *pgFence) look(ctx context.Context, p *pgControl) {
@@ -149,9 +180,13 @@ func (s *Store) Unseen() time.Duration {
 	if s.pg == nil {
 		return 0
 	}
-	s.pg.fence.mu.Lock()
-	defer s.pg.fence.mu.Unlock()
-	return time.Since(s.pg.fence.seen)
+	return s.pg.fence.unseen()
+}
+
+func (f *pgFence) unseen() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Since(f.seen)
 }
 
 // Awaiting hears why AwaitFree waits, and for whom.

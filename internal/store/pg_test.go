@@ -118,7 +118,7 @@ func TestPGTaken(t *testing.T) {
 	if err := put(first, time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}
-	pool, err := OpenPG(t.Context(), PGOptions{DSN: o.Postgres.DSN, App: "hawser telemetry", MaxConns: 1, Mark: first.Mark()})
+	pool, err := OpenPG(t.Context(), first.For(PGOptions{DSN: o.Postgres.DSN, App: "hawser telemetry", MaxConns: 1}))
 	if err != nil {
 		t.Fatal(err)
 	}
