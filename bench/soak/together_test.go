@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hawser-iot/hawser/bench/soak/rig"
 	"github.com/hawser-iot/hawser/internal/core"
 )
 
@@ -142,53 +143,13 @@ func TestTogether(t *testing.T) {
 	ctx := t.Context()
 	servers, db, nats := newTurn(ctx, t, "link: 127.0.0.1:0\n")
 	x := &together{turn: servers}
-	first := x.homes[0]
-	dir := filepath.Dir(first.Dir)
 	x.next(ctx, t)
 	go x.watch(ctx)
 	x.joined(ctx, t, 2)
-	if err := first.Publish(ctx, "soak.yaml", declared); err != nil {
-		t.Fatal(err)
-	}
-	const n = 6
-	var ids []core.DeviceID
-	for i := range n {
-		ids = append(ids, core.DeviceID(fmt.Sprintf("soak-%02d", i)))
-	}
-	for i := range rounds * len(x.homes) { // one at each door, for each round
-		ids = append(ids, core.DeviceID(fmt.Sprintf("stolen-%02d", i)))
-	}
-	units, err := first.Enrol(ctx, "soak", ids)
-	if err != nil {
-		t.Fatal(err)
-	}
-	list := filepath.Join(dir, "acked")
-	b, err := openBook(list)
-	if err != nil {
-		t.Fatal(err)
-	}
-	load, stopLoad := context.WithCancel(ctx)
-	defer stopLoad()
-	drain := make(chan struct{})
-	var wg, stolen sync.WaitGroup
-	devices := make([]*device, len(units))
-	for i, u := range units {
-		conf, err := first.TLS(u)
-		if err != nil {
-			t.Fatal(err)
-		}
-		devices[i] = &device{id: u.ID, number: i, tls: conf, door: x.anyDoor, book: b, window: 8, every: 5 * time.Millisecond, drain: drain}
-		if i < n {
-			wg.Go(func() { x.roam(load, devices[i]) })
-		} else {
-			devices[i].every = 50 * time.Millisecond
-			devices[i].door = func() string { return x.doorOf(i % len(x.homes)) }
-			stolen.Go(func() { devices[i].run(load) })
-		}
-	}
-	r := &result{Devices: n}
+	c := x.crowd(ctx, t, rounds)
+	b := c.book
 	var longest time.Duration
-	revoked := map[string]time.Time{}
+	var err error
 	for round := range rounds {
 		time.Sleep(3 * time.Second)
 		before := b.count()
@@ -227,13 +188,7 @@ func TestTogether(t *testing.T) {
 		now, took := x.next(ctx, t)
 		longest = max(longest, took)
 		// Whoever has the keys by now revokes one, whatever goes on elsewhere.
-		for i := range x.homes {
-			name := fmt.Sprintf("stolen-%02d", round*len(x.homes)+i)
-			if _, err := x.homes[now].Run(ctx, "device", "revoke", name, "--reason", "stolen from a van"); err != nil {
-				t.Fatal(err)
-			}
-			revoked[name] = time.Now()
-		}
+		c.revoke(ctx, t, x.homes[now], round)
 		switch round % len(hows) {
 		case 0:
 			err = x.homes[other].Launch()
@@ -260,33 +215,110 @@ func TestTogether(t *testing.T) {
 		}
 		t.Logf("%s: server %d has the keys after %s, all three serve after %s; %d readings acknowledged before", how, now, took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), before)
 	}
+	c.settle(ctx, t, x, rounds)
+	t.Logf("%d rounds, the longest took %s: %+v", rounds, longest.Round(time.Millisecond), c.result)
+}
+
+// crowd is who sends: some devices that go from door to door, and for each round
+// one at each door that will be revoked.
+type crowd struct {
+	at      int // doors
+	list    string
+	book    *book
+	devices []*device // that are not revoked
+	drain   chan struct{}
+	stop    context.CancelFunc
+	honest  sync.WaitGroup
+	stolen  sync.WaitGroup
+	revoked map[string]time.Time
+	result  result
+}
+
+// honest is how many devices go from door to door.
+const honest = 6
+
+// crowd publishes, enrols all of them and has them begin.
+func (x *together) crowd(ctx context.Context, t *testing.T, rounds int) *crowd {
+	t.Helper()
+	first := x.homes[x.active]
+	if err := first.Publish(ctx, "soak.yaml", declared); err != nil {
+		t.Fatal(err)
+	}
+	var ids []core.DeviceID
+	for i := range honest {
+		ids = append(ids, core.DeviceID(fmt.Sprintf("soak-%02d", i)))
+	}
+	for i := range rounds * len(x.homes) {
+		ids = append(ids, core.DeviceID(fmt.Sprintf("stolen-%02d", i)))
+	}
+	units, err := first.Enrol(ctx, "soak", ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &crowd{at: len(x.homes), list: filepath.Join(t.TempDir(), "acked"), drain: make(chan struct{}), revoked: map[string]time.Time{}, result: result{Devices: honest}}
+	if c.book, err = openBook(c.list); err != nil {
+		t.Fatal(err)
+	}
+	ctx, c.stop = context.WithCancel(ctx)
+	t.Cleanup(c.stop)
+	for i, u := range units {
+		conf, err := x.homes[0].TLS(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &device{id: u.ID, number: i, tls: conf, door: x.anyDoor, book: c.book, window: 8, every: 5 * time.Millisecond, drain: c.drain}
+		if i < honest {
+			c.devices = append(c.devices, d)
+			c.honest.Go(func() { x.roam(ctx, d) })
+			continue
+		}
+		d.every, d.door = 50*time.Millisecond, func() string { return x.doorOf(i % len(x.homes)) }
+		c.stolen.Go(func() { d.run(ctx) })
+	}
+	return c
+}
+
+// revoke revokes those of a round.
+func (c *crowd) revoke(ctx context.Context, t *testing.T, h *rig.Home, round int) {
+	t.Helper()
+	for i := range c.at {
+		name := fmt.Sprintf("stolen-%02d", round*c.at+i)
+		if _, err := h.Run(ctx, "device", "revoke", name, "--reason", "stolen from a van"); err != nil {
+			t.Fatal(err)
+		}
+		c.revoked[name] = time.Now()
+	}
+}
+
+// settle ends it, and holds what was acknowledged against what can be read.
+func (c *crowd) settle(ctx context.Context, t *testing.T, x *together, rounds int) {
+	t.Helper()
 	time.Sleep(6 * time.Second)
-	close(drain)
+	close(c.drain)
 	done := make(chan struct{})
-	go func() { wg.Wait(); close(done) }()
+	go func() { c.honest.Wait(); close(done) }()
 	select {
 	case <-done:
 	case <-time.After(60 * time.Second):
 		x.logs(t)
 		t.Fatal("some readings have no acknowledgement a minute after the last round")
 	}
-	stopLoad()
-	stolen.Wait()
-	all := b.until(time.Now().UnixMicro())
-	for name, when := range revoked {
+	c.stop()
+	c.stolen.Wait()
+	all := c.book.until(time.Now().UnixMicro())
+	for name, when := range c.revoked {
 		got := all[core.DeviceID(name)]
-		if in := len(b.until(when.Add(5 * time.Second).UnixMicro())[core.DeviceID(name)]); in != len(got) || in == 0 {
+		if in := len(c.book.until(when.Add(5 * time.Second).UnixMicro())[core.DeviceID(name)]); in != len(got) || in == 0 {
 			t.Errorf("%d readings of %s acknowledged, %d of them more than 5 s after it was revoked", len(got), name, len(got)-in)
 		}
 	}
-	if err := b.close(); err != nil {
+	if err := c.book.close(); err != nil {
 		t.Fatal(err)
 	}
-	h := x.homes[x.active]
-	if err := compare(ctx, h, list, devices[:n], r); err != nil {
+	h, r := x.homes[x.active], &c.result
+	if err := compare(ctx, h, c.list, c.devices, r); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d rounds, the longest took %s: %+v", rounds, longest.Round(time.Millisecond), *r)
 	if r.Lost+r.Changed+r.Strange+r.Twice+r.Reordered > 0 || r.Acked < 100*rounds || r.Refused > 0 {
 		t.Errorf("of %d acknowledged %d are lost; stored: %d changed, %d never sent, %d twice, %d out of order", r.Acked, r.Lost, r.Changed, r.Strange, r.Twice, r.Reordered)
 	}

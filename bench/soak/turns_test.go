@@ -78,25 +78,41 @@ func (x *turn) next(ctx context.Context, t *testing.T) (int, time.Duration) {
 // is configuration for each.
 func newTurn(ctx context.Context, t *testing.T, more string) (*turn, *pgtest.Cluster, *natstest.Cluster) {
 	t.Helper()
-	hawser := house.Program(t, "hawser")
 	db, nats := pgtest.Start(t, ""), natstest.Start(t, 3, false)
+	store := db.Database(t)
+	return startTurn(ctx, t, func(int) (string, string, []string) { return rig.Base + more, store, nil }, nats), db, nats
+}
+
+// startTurn is newTurn where each server has doors, a way to the database, and
+// something that it runs under, of its own.
+func startTurn(ctx context.Context, t *testing.T, of func(i int) (conf, store string, under []string), nats *natstest.Cluster) *turn {
+	t.Helper()
+	hawser := house.Program(t, "hawser")
 	dir := t.TempDir()
-	shared := fmt.Sprintf("store: %s\njournal_servers: [%s]\njournal_max_bytes: 67108864\nturns: true\n", db.Database(t), strings.Join(nats.Servers, ", ")) + more
-	first, err := rig.Make(ctx, hawser, filepath.Join(dir, "a"), shared)
+	conf := func(i int) (string, []string) {
+		doors, store, under := of(i)
+		return doors + fmt.Sprintf("store: %s\njournal_servers: [%s]\njournal_max_bytes: 67108864\nturns: true\n", store, strings.Join(nats.Servers, ", ")), under
+	}
+	own, under := conf(0)
+	first, err := rig.MakeWith(ctx, hawser, filepath.Join(dir, "a"), own)
 	if err != nil {
 		t.Fatal(err)
 	}
+	first.Under = under
 	x := &turn{homes: []*rig.Home{first}, active: -1}
-	for _, name := range []string{"b", "c"} {
+	for i, name := range []string{"b", "c"} {
 		home, keys := filepath.Join(dir, name), filepath.Join(first.Dir, "keys")
 		if err := os.Mkdir(home, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		conf := rig.Base + shared + fmt.Sprintf("ca: %[1]s/ca\nroots: %[1]s/roots\nkeyring: [%[1]s/keyring-a/keyring, %[1]s/keyring-b/keyring]\nledger_key: %[1]s/ledger.key\ngate_key: %[1]s/gate.key\ncheckpoint: %[1]s/checkpoint\n", keys)
-		if err := os.WriteFile(filepath.Join(home, "config.yaml"), []byte(conf), 0o600); err != nil {
+		own, under := conf(i + 1)
+		own += fmt.Sprintf("ca: %[1]s/ca\nroots: %[1]s/roots\nkeyring: [%[1]s/keyring-a/keyring, %[1]s/keyring-b/keyring]\nledger_key: %[1]s/ledger.key\ngate_key: %[1]s/gate.key\ncheckpoint: %[1]s/checkpoint\n", keys)
+		if err := os.WriteFile(filepath.Join(home, "config.yaml"), []byte(own), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		x.homes = append(x.homes, rig.Open(hawser, home))
+		h := rig.Open(hawser, home)
+		h.Under = under
+		x.homes = append(x.homes, h)
 	}
 	for _, h := range x.homes {
 		t.Cleanup(func() { _ = h.Stop() }) // after an error too
@@ -109,7 +125,7 @@ func newTurn(ctx context.Context, t *testing.T, more string) (*turn, *pgtest.Clu
 			t.Fatal(err)
 		}
 	}
-	return x, db, nats
+	return x
 }
 
 // TestTurns: three servers with one installation. The one that serves is killed,

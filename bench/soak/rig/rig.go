@@ -42,10 +42,15 @@ type Home struct {
 
 // Make is a new installation in dir, with Base and more as its configuration.
 func Make(ctx context.Context, hawser, dir, more string) (*Home, error) {
+	return MakeWith(ctx, hawser, dir, Base+more)
+}
+
+// MakeWith is Make with conf as its whole configuration.
+func MakeWith(ctx context.Context, hawser, dir, conf string) (*Home, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(Base+more), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(conf), 0o600); err != nil {
 		return nil, err
 	}
 	h := Open(hawser, dir)
