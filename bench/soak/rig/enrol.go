@@ -81,9 +81,16 @@ func (h *Home) Enrol(ctx context.Context, product core.ProductID, ids []core.Dev
 	return units, errors.Join(append(errs, ctx.Err())...)
 }
 
-func (h *Home) enrol(ctx context.Context, hc *http.Client, https string, product core.ProductID, id core.DeviceID) (*Unit, error) {
+// Code registers a unit and gives its enrolment code.
+func (h *Home) Code(ctx context.Context, product core.ProductID, id core.DeviceID) (string, error) {
 	var added api.DeviceAdded
-	if err := h.client.Call(ctx, "POST", "/v1/devices", api.AddDeviceRequest{Device: id, Product: product}, &added); err != nil {
+	err := h.client.Call(ctx, "POST", "/v1/devices", api.AddDeviceRequest{Device: id, Product: product}, &added)
+	return added.Code, err
+}
+
+func (h *Home) enrol(ctx context.Context, hc *http.Client, https string, product core.ProductID, id core.DeviceID) (*Unit, error) {
+	code, err := h.Code(ctx, product, id)
+	if err != nil {
 		return nil, err
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -100,7 +107,7 @@ func (h *Home) enrol(ctx context.Context, hc *http.Client, https string, product
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/pkcs10")
-	req.SetBasicAuth(string(id), added.Code)
+	req.SetBasicAuth(string(id), code)
 	resp, err := hc.Do(req)
 	if err != nil {
 		return nil, err
