@@ -171,17 +171,6 @@ func ip(t *testing.T, args ...string) {
 	}
 }
 
-// freePort is one that nobody listens at here.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // newIslands makes three, with everything but servers.
 func newIslands(t *testing.T, db string, nats *natstest.Cluster) []*island {
 	t.Helper()

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,6 +18,8 @@ import (
 
 	"github.com/hawser-iot/hawser/bench/soak/rig"
 	"github.com/hawser-iot/hawser/internal/core"
+	"github.com/hawser-iot/hawser/internal/journal/natstest"
+	"github.com/hawser-iot/hawser/internal/store/pgtest"
 )
 
 // together is a turn whose servers that wait take devices in.
@@ -24,6 +28,50 @@ type together struct {
 	mu   sync.Mutex     // guards open
 	open []string       // the doors that the keeper knows
 	at   map[int]string // the same, by the number of the server
+
+	balancer string // of the devices' doors; "": none
+}
+
+// balancerSource is where the balancer comes from.
+const balancerSource = "127.9.9.7"
+
+// startBalancer has HAProxy in front of doors, and gives its own.
+func startBalancer(t *testing.T, doors []int) string {
+	t.Helper()
+	program, err := exec.LookPath("haproxy")
+	if err != nil {
+		t.Skip("haproxy is missing (Debian: haproxy): no balancer to be behind")
+	}
+	own := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	conf := fmt.Appendf(nil, "defaults\n  mode tcp\n  timeout connect 2s\n  timeout client 60s\n  timeout server 60s\nlisten devices\n  bind %s\n  source %s\n  option redispatch 1\n", own, balancerSource)
+	for i, port := range doors {
+		conf = fmt.Appendf(conf, "  server s%d 127.0.0.1:%d send-proxy-v2 check inter 500ms\n", i, port)
+	}
+	file := filepath.Join(t.TempDir(), "haproxy.cfg")
+	if err := os.WriteFile(file, conf, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, program, "-db", "-f", file)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stop()
+		_ = cmd.Wait() // it was killed
+	})
+	return own
+}
+
+// freePort is one that nobody listens at here.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 // watch keeps the list of doors, from whoever has the keys.
@@ -56,7 +104,10 @@ func (x *together) watch(ctx context.Context) {
 	}
 }
 
-// anyDoor is one of the doors, in no order: what a balancer does.
+// throughBalancer is what a device dials that knows of one door only.
+func (x *together) throughBalancer() string { return x.balancer }
+
+// anyDoor is one of the doors, in no order.
 func (x *together) anyDoor() string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -134,15 +185,19 @@ func TestTogether(t *testing.T) {
 	}
 	hows := []string{
 		"a server without the keys killed", "the server with the keys killed", "a server without the keys paused for 8 s",
-		"the server with the keys stopped in order", "the server with the keys paused for 8 s", "without PostgreSQL for a moment", "without a NATS server",
+		"the server with the keys stopped in order", "the server with the keys paused for 8 s", "without PostgreSQL for a moment", "without a NATS server", "a server without the keys stopped in order",
 	}
 	rounds := 4
 	if n, err := strconv.Atoi(os.Getenv("TOGETHER")); err == nil {
 		rounds = n
 	}
 	ctx := t.Context()
-	servers, db, nats := newTurn(ctx, t, "link: 127.0.0.1:0\n")
-	x := &together{turn: servers}
+	db, nats := pgtest.Start(t, ""), natstest.Start(t, 3, false)
+	store, doors := db.Database(t), []int{freePort(t), freePort(t), freePort(t)}
+	x := &together{balancer: startBalancer(t, doors)}
+	x.turn = startTurn(ctx, t, func(i int) (string, string, []string) {
+		return rig.Base + fmt.Sprintf("link: 127.0.0.1:0\nbalancers: [%s/32]\nbalanced_devices: 127.0.0.1:%d\n", balancerSource, doors[i]), store, nil
+	}, nats)
 	x.next(ctx, t)
 	go x.watch(ctx)
 	x.joined(ctx, t, 2)
@@ -171,6 +226,8 @@ func TestTogether(t *testing.T) {
 			}
 		case 6:
 			nats.Kill(round % 3)
+		case 7:
+			err = x.homes[other].Stop()
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -190,7 +247,7 @@ func TestTogether(t *testing.T) {
 		// Whoever has the keys by now revokes one, whatever goes on elsewhere.
 		c.revoke(ctx, t, x.homes[now], round)
 		switch round % len(hows) {
-		case 0:
+		case 0, 7:
 			err = x.homes[other].Launch()
 		case 1, 3:
 			if now == at {
@@ -267,6 +324,9 @@ func (x *together) crowd(ctx context.Context, t *testing.T, rounds int) *crowd {
 			t.Fatal(err)
 		}
 		d := &device{id: u.ID, number: i, tls: conf, door: x.anyDoor, book: c.book, window: 8, every: 5 * time.Millisecond, drain: c.drain}
+		if i < honest/2 && x.balancer != "" {
+			d.door = x.throughBalancer
+		}
 		if i < honest {
 			c.devices = append(c.devices, d)
 			c.honest.Go(func() { x.roam(ctx, d) })

@@ -74,13 +74,12 @@ func (x *turn) next(ctx context.Context, t *testing.T) (int, time.Duration) {
 	return -1, 0
 }
 
-// newTurn is three servers, started, on one PostgreSQL and three NATS servers. more
-// is configuration for each.
-func newTurn(ctx context.Context, t *testing.T, more string) (*turn, *pgtest.Cluster, *natstest.Cluster) {
+// newTurn is three servers, started, on one PostgreSQL and three NATS servers.
+func newTurn(ctx context.Context, t *testing.T) (*turn, *pgtest.Cluster, *natstest.Cluster) {
 	t.Helper()
 	db, nats := pgtest.Start(t, ""), natstest.Start(t, 3, false)
 	store := db.Database(t)
-	return startTurn(ctx, t, func(int) (string, string, []string) { return rig.Base + more, store, nil }, nats), db, nats
+	return startTurn(ctx, t, func(int) (string, string, []string) { return rig.Base, store, nil }, nats), db, nats
 }
 
 // startTurn is newTurn where each server has doors, a way to the database, and
@@ -141,7 +140,7 @@ func TestTurns(t *testing.T) {
 		rounds = n
 	}
 	ctx := t.Context()
-	x, db, nats := newTurn(ctx, t, "")
+	x, db, nats := newTurn(ctx, t)
 	first, dir := x.homes[0], filepath.Dir(x.homes[0].Dir)
 	x.next(ctx, t)
 	if err := first.Publish(ctx, "soak.yaml", declared); err != nil {
