@@ -69,7 +69,6 @@ func checkOf(st *assurance.State, id string) assurance.CheckState {
 // sees, by nothing but the server's own looking, the right line turn red within
 // the check's age and ten seconds (CC 2.8, 5.8).
 func TestDriftTurnsRed(t *testing.T) {
-	t.Parallel()
 	home := newHome(t, core.Live, "")
 	l := startWith(t, home, home, Options{Selftest: tried})
 	waitFor(t, time.Minute, "the checks to be seen red and to pass", func() bool {

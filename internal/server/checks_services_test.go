@@ -10,6 +10,7 @@ import (
 // TestServiceChecksTurnRed (CC 1.6, 3.4): each check of services is seen red by
 // each of its violations, and green again.
 func TestServiceChecksTurnRed(t *testing.T) {
+	t.Parallel()
 	proofs, err := Selftest(t.Context(), SelftestOptions{Version: "test", Only: func(id string) bool { return strings.HasPrefix(id, "services.") }})
 	if err != nil {
 		t.Fatal(err)

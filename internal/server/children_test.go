@@ -372,6 +372,7 @@ func TestHubOfTheLibrary(t *testing.T) {
 // TestQuarantinedHub: what a hub in quarantine sends for its children gets no
 // answer, like its own, whatever the id; after the release it counts again.
 func TestQuarantinedHub(t *testing.T) {
+	t.Parallel()
 	l := startHubs(t)
 	u := l.enrol(t, "H1")
 	l.addChild(t, "H1", "K1")

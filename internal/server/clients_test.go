@@ -97,6 +97,7 @@ func found(t *testing.T, needle string, folders ...string) (files, hits int) {
 // wire, and the same searches find it where it was left in clear on purpose
 // (CC 2.9, CC 2.8).
 func TestCanary(t *testing.T) {
+	t.Parallel()
 	const canary = "canary-5d1f0c7e"
 	l := start(t, newHome(t, core.Test, ""))
 	l.publish(t, testDeclaration)

@@ -206,6 +206,7 @@ func (x *thief) opens(data, keyring, roots string) map[string]map[core.Subject]i
 // every way. With the root of the day he opens all of it; after the erasure,
 // nothing of the erased anywhere, and everything of who stays.
 func TestAttackerWithTheWholeDisk(t *testing.T) {
+	t.Parallel()
 	home := newHome(t, core.Test, "")
 	const away = 8 * 24 * time.Hour // both come back after a week, so that something waits in the late lane
 	l := start(t, home)

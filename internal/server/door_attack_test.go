@@ -271,6 +271,7 @@ func closesWithin(c net.Conn, limit time.Duration) (time.Duration, bool) {
 // TestSlowAndSilentHandshakes: who drips bytes, stops half-way or says nothing
 // is closed in its time, at both doors, and a device connects meanwhile.
 func TestSlowAndSilentHandshakes(t *testing.T) {
+	t.Parallel()
 	l := start(t, newHome(t, core.Test, "handshake_timeout: 2s\n"))
 	l.publish(t, testDeclaration)
 	u := l.enrol(t, "A1")

@@ -19,6 +19,7 @@ import (
 // TestUnfinishedRequests: who begins a request and does not end it, at either
 // door, with or without a body, is cut; others are served meanwhile.
 func TestUnfinishedRequests(t *testing.T) {
+	t.Parallel()
 	l := startWaits(t, newHome(t, core.Test, ""), waits{header: time.Second, request: 2 * time.Second, answer: 5 * time.Second, stall: 5 * time.Second, idle: time.Second, grace: time.Second})
 	socket := filepath.Join(l.home, "data", "hawser.sock")
 	dial := map[string]func() (net.Conn, error){
@@ -79,6 +80,7 @@ func startWaits(t testing.TB, home string, w waits) *live {
 // none of them. The session ends and stands in the ledger, an erasure is not
 // held up, and neither is the stop of the server.
 func TestReaderThatStopped(t *testing.T) {
+	t.Parallel()
 	home := newHome(t, core.Test, "device_messages_per_second: 100000\n")
 	l := startWaits(t, home, waits{header: time.Second, request: 2 * time.Second, answer: 5 * time.Second, stall: 2 * time.Second, idle: time.Second, grace: time.Second})
 	const readings = 4000

@@ -119,6 +119,7 @@ func refusesToStart(t *testing.T, c *Config, reason string) {
 // TestMigrate moves an installation to PostgreSQL and back, and it lives on each
 // side, and never on both.
 func TestMigrate(t *testing.T) {
+	t.Parallel()
 	m := lived(t)
 	if _, err := Migrate(t.Context(), m.config(t, false), MigrateOptions{To: "postgres"}); core.ReasonOf(err) != "no-store" {
 		t.Errorf("to nowhere: %v", err)
@@ -172,6 +173,7 @@ func TestMigrate(t *testing.T) {
 // TestMigrateInterrupted ends a move after each of its effects: until it is
 // finished exactly the source lives, or nobody, and the next one finishes it.
 func TestMigrateInterrupted(t *testing.T) {
+	t.Parallel()
 	errCut := errors.New("the power failed")
 	for _, at := range []string{"arriving", "partition", "late lane", "holds", "control", "ledger", "source marked"} {
 		t.Run(at, func(t *testing.T) {
@@ -214,6 +216,7 @@ func TestMigrateInterrupted(t *testing.T) {
 // any other. It is restored to files, opens nothing of who was erased, and moves
 // to another database.
 func TestBackupOfPostgreSQL(t *testing.T) {
+	t.Parallel()
 	dsn := pgtest.Database(t)
 	to := filepath.Join(t.TempDir(), "backup")
 	m := livedOn(t, dsn, dsn, func(l *live) {

@@ -16,6 +16,7 @@ import (
 // to three NATS servers, loses one of them while devices send, and restarts:
 // everything is there once, and the way back is refused until it is safe.
 func TestJournalOnNATS(t *testing.T) {
+	t.Parallel()
 	c := natstest.Start(t, 3, true)
 	home := newHome(t, core.Test, "journal_max_bytes: 67108864\n")
 	l := start(t, home)

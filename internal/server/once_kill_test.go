@@ -45,6 +45,7 @@ func (c relConn) Write(b []byte) (int, error) {
 // TestOnceKilled kills the server again and again while a 3.1.1 client sends
 // readings without a number at QoS 2: each is stored once.
 func TestOnceKilled(t *testing.T) {
+	t.Parallel()
 	const readings, kills = 150, 4
 	home := newHome(t, core.Test, "")
 	l := start(t, home)

@@ -41,6 +41,7 @@ func needs(t *testing.T, program, debian string) string {
 // TestHydra lets a guessing program loose on the way in: it finds nothing, and
 // most of its tries are not even looked at (CC 1.13, 1.14).
 func TestHydra(t *testing.T) {
+	t.Parallel()
 	hydra := needs(t, "hydra", "hydra")
 	l := start(t, newHome(t, core.Live, ""))
 	host, port, _ := strings.Cut(l.openConsole(t), ":")
@@ -72,6 +73,7 @@ func TestHydra(t *testing.T) {
 // refusal of what other sites send, which console.cross-site looks at; and the
 // header X-XSS-Protection switches on a filter that browsers have removed.
 func TestWapiti(t *testing.T) {
+	t.Parallel()
 	wapiti := needs(t, "wapiti", "wapiti")
 	l := start(t, newHome(t, core.Live, ""))
 	dir := t.TempDir()

@@ -19,6 +19,7 @@ import (
 // TestJourneyOnPostgreSQL is the same with the second engine, and goes on after
 // a restart.
 func TestJourneyOnPostgreSQL(t *testing.T) {
+	t.Parallel()
 	home := newHome(t, core.Test, "store: "+pgtest.Database(t)+"\n")
 	t.Run("first", func(t *testing.T) { journey(t, home) }) // its server ends with it
 	l := start(t, home)
@@ -95,6 +96,7 @@ func TestStoreIsNotThere(t *testing.T) {
 // need the database say so, and with the database everything goes on by itself
 // (design, section 5, Messages).
 func TestDatabaseGone(t *testing.T) {
+	t.Parallel()
 	cl := pgtest.Start(t, "")
 	home := newHome(t, core.Test, "store: "+cl.Database(t)+"\n")
 	l := start(t, home)

@@ -287,6 +287,7 @@ func (s *switchboard) dial(ctx context.Context, network, address string) (net.Co
 // each reading is stored once, and in order. Then it renews its certificate at
 // the real door, and the session of the new one goes on (CC 3.2, 3.3).
 func TestDeviceOutlivesRestarts(t *testing.T) {
+	t.Parallel()
 	home := newHome(t, core.Test, "")
 	board := &switchboard{}
 	l := start(t, home)

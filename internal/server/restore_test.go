@@ -249,6 +249,7 @@ func TestRestoreToBeKilled(t *testing.T) {
 // server starts on it without anybody's help (design, section 5, Effects
 // outside SQL).
 func TestRestoreKilled(t *testing.T) {
+	t.Parallel()
 	b := newBackedUp(t)
 	kept, err := os.ReadFile(filepath.Join(b.home, "keys", "checkpoint"))
 	if err != nil {
@@ -330,6 +331,7 @@ func TestRestoreSteps(t *testing.T) {
 // late lane of the backup are filed after the restore, and counted for nobody
 // (CC 4.8).
 func TestRestoredLateRowsAreNobodys(t *testing.T) {
+	t.Parallel()
 	home := newHome(t, core.Test, "")
 	const away = 8 * 24 * time.Hour
 	l := start(t, home)

@@ -88,6 +88,7 @@ func TestReadersPage(t *testing.T) {
 // TestExampleReader (CC 4.8): the reader that makers copy keeps what it is
 // given, and is proved by a canary.
 func TestExampleReader(t *testing.T) {
+	t.Parallel()
 	readerTools(t)
 	l, s, shift := inner(t)
 	l.publish(t, readersDeclaration())

@@ -22,6 +22,7 @@ import (
 // service reads: every acknowledged reading comes to the service, with what its
 // last cursor leads to alone.
 func TestServiceKilled(t *testing.T) {
+	t.Parallel()
 	const kills = 4
 	home := newHome(t, core.Test, "")
 	l := start(t, home)

@@ -291,6 +291,7 @@ const canaryStep = readers.CanaryRest + time.Minute
 // TestServiceGap (CC 4.4): who stops for longer than readings are kept is told
 // how many and of which span he lost, once, and is ordered to forget the epoch.
 func TestServiceGap(t *testing.T) {
+	t.Parallel()
 	l, s, shift := inner(t)
 	l.publish(t, readersDeclaration())
 	l.keysHome = l.home

@@ -162,6 +162,7 @@ func (p *servicePeer) gather(t testing.TB, cursor string, n int) (lines []reader
 // fields and nothing else, by curl as well as by Go's client, goes on where it
 // was over a restart, and knows subjects by names of its own.
 func TestServiceStream(t *testing.T) {
+	t.Parallel()
 	home := newHome(t, core.Test, "")
 	l := start(t, home)
 	l.publish(t, readersDeclaration())

@@ -211,6 +211,7 @@ func TestSettingsToStockClients(t *testing.T) {
 // the same packet identifier, over a restart the newest of it, and a declaration
 // that forbids a value takes it back.
 func TestSettingsInSessions(t *testing.T) {
+	t.Parallel()
 	home := newHome(t, core.Test, "")
 	l := start(t, home)
 	l.publish(t, settingDeclaration)

@@ -16,6 +16,7 @@ import (
 // TestRehearsal: a fleet whose connections are cut again and again, and whose
 // radios sleep, loses nothing: what it measured is what the store has, once.
 func TestRehearsal(t *testing.T) {
+	t.Parallel()
 	l := start(t, newHome(t, core.Test, ""))
 	source := strings.Replace(testDeclaration, "every: 10ms", "every: 50ms", 1)
 	l.publish(t, source)

@@ -14,6 +14,7 @@ import (
 // was refused, without the content. mosquitto_sub may listen to its own device's
 // topics in both forms and to nobody else's (CC 3.6).
 func TestMosquittoSubscriber(t *testing.T) {
+	t.Parallel()
 	rr, sub := need(t, "mosquitto_rr", "Debian (mosquitto-clients)"), need(t, "mosquitto_sub", "Debian (mosquitto-clients)")
 	l := start(t, newHome(t, core.Test, ""))
 	l.publish(t, testDeclaration)

@@ -12,6 +12,7 @@ import (
 // TestDoctorNamesUndeclaredFields: by stream, also after a restart, until the
 // person from whom the name came is erased; the ledger says it once.
 func TestDoctorNamesUndeclaredFields(t *testing.T) {
+	t.Parallel()
 	home := newHome(t, core.Test, "")
 	l := start(t, home)
 	l.publish(t, testDeclaration)
